@@ -1,0 +1,1119 @@
+# %% [markdown]
+# # Shakespeare text generator using a GRU
+#
+# This program reads the works of Shakespeare word by word and learns to guess the next
+# word. Then it writes, by guessing again and again. The network is **Embedding → GRU →
+# Dense** in Keras. It trains on a laptop in minutes, and its score is that of a text it
+# has never seen.
+#
+# There are three ways to run it:
+#
+# - `python shakespeare_text_generator_using_gru.py`; with `--help` it lists its options.
+# - In JupyterLab: open `Shakespeare_text_generator_using_GRU.ipynb`, run its cells.
+# - In Colab: upload that notebook alone and choose *Run all*.
+#
+# Each section says why, then defines a few functions, then runs them. Data flows one
+# way: settings → corpus → tokens → ids → batches → model → scores, text and pictures.
+
+# %%
+import argparse
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import shutil
+import string
+import sys
+import textwrap
+import time
+import zipfile
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Annotated, get_args
+
+import numpy as np
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no chatter
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: says what is wrong and what to do about it."""
+
+
+def report_error(kind, error, trace):
+    """Print a user's mistake as one line, exit with 2; a bug of ours keeps its trace."""
+    if not issubclass(kind, UserError):
+        return sys.__excepthook__(kind, error, trace)
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def replacing(path):
+    """Lend a path to write to; once all is written, that file takes path's place."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path} ({reason}): make room there") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+# %% [markdown]
+# ## Settings
+#
+# Every number that shapes a run stands here once: name, type, meaning, the smallest and
+# largest value that make sense, default. The options of the command line are made from
+# these lines (`hidden_size` is `--hidden-size` there). In a notebook, write them into the
+# list `options` below, for example `["--epochs", "2", "--prompt", "to be"]`.
+
+
+# %%
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one run, each with its meaning and its limits."""
+
+    # What is read
+    corpus: Annotated[str, "text to learn from: works, or a file"] = "works"
+    token_kind: Annotated[str, "what a token is", "words", "characters"] = "words"
+    min_count: Annotated[int, "tokens seen less often become [UNK]", 1, 10**6] = 2
+    max_tokens: Annotated[int, "read only the first N tokens; 0: all", 0, 10**9] = 0
+    validation_share: Annotated[float, "share kept to say when to stop", 0, 0.9] = 0.1
+    test_share: Annotated[float, "share kept for the final score", 0, 0.9] = 0.1
+
+    # The network
+    embedding_size: Annotated[int, "numbers in a token's vector", 1, 8192] = 256
+    hidden_size: Annotated[int, "width of the GRU", 1, 8192] = 256
+    num_layers: Annotated[int, "GRUs on top of each other", 1, 8] = 1
+
+    # How it learns
+    dropout: Annotated[float, "share of the GRU's output hidden", 0, 0.9] = 0.4
+    num_sampled: Annotated[int, "rivals of a token in training; 0: all", 0, 10**6] = (
+        1024
+    )
+    sequence_length: Annotated[int, "steps that learning looks back", 1, 10**4] = 35
+    batch_size: Annotated[int, "streams of text read side by side", 1, 10**4] = 64
+    learning_rate: Annotated[float, "highest rate of Adam", 1e-7, 1] = 0.004
+    epochs: Annotated[int, "times the training part is read", 1, 10**4] = 8
+    patience: Annotated[int, "epochs without progress until it stops", 1, 10**4] = 2
+    output_dir: Annotated[str, "folder for all that is kept"] = "runs"
+
+    # What it writes
+    load: Annotated[str, "a kept generator.keras; nothing is trained"] = ""
+    prompt: Annotated[str, "text to continue"] = "my lord"
+    num_words: Annotated[int, "tokens to write", 1, 10**6] = 60
+    num_samples: Annotated[int, "texts to write", 1, 1000] = 2
+    temperature: Annotated[float, "below 1: safer; above 1: bolder", 0, 100] = 0.8
+    top_k: Annotated[int, "choose among the N likeliest; 0: all", 0, 10**6] = 0
+    top_p: Annotated[float, "... among the likeliest that add up to X", 0.001, 1] = 0.95
+    seed: Annotated[int, "start of all chance: same seed, same run", 0, 2**31 - 1] = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            kind, _, *limits = get_args(field.type)
+            value = getattr(self, field.name)
+            if kind is str and limits and value not in limits:
+                raise UserError(f"{option(field)} {value}: give {' or '.join(limits)}")
+            if kind is not str and not limits[0] <= value <= limits[1]:
+                between = f"{limits[0]:,} to {limits[1]:,}"
+                raise UserError(f"{option(field)} {value}: give {between}")
+        if self.validation_share + self.test_share > 0.9:
+            raise UserError("--validation-share and --test-share: together at most 0.9")
+
+
+GROUPS = {  # each begins with the setting named
+    "corpus": "what is read",
+    "embedding_size": "the network",
+    "dropout": "how it learns",
+    "load": "what it writes (the options that go with --load)",
+}
+
+
+def option(field):
+    """The command line's word for a setting: hidden_size is --hidden-size."""
+    return "--" + field.name.replace("_", "-")
+
+
+class OptionParser(argparse.ArgumentParser):
+    """argparse, but a mistake is one line and not the whole usage."""
+
+    def error(self, message):
+        raise UserError(f"{message}; --help lists the options")
+
+
+def read_settings(options):
+    """The Settings that a list of command-line options asks for."""
+    parser = OptionParser(
+        description="Train a small GRU on Shakespeare, score it, and let it write.",
+        usage="%(prog)s [options]",
+        epilog="In brackets: what is taken where nothing is said.",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
+        argument_default=argparse.SUPPRESS,  # what is not given is left to Settings
+        allow_abbrev=False,
+    )
+    for field in fields(Settings):
+        kind, meaning, *limits = get_args(field.type)
+        if field.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[field.name])
+        group.add_argument(
+            option(field),
+            type=kind,
+            metavar={int: "N", float: "X"}.get(kind) or "|".join(limits) or "TEXT",
+            help=meaning if field.default == "" else f"{meaning} ({field.default})",
+        )
+    given = vars(parser.parse_args(options))
+    if given.get("token_kind") == "characters":
+        given.setdefault("min_count", 1)
+    if given.get("load"):
+        for field in fields(Settings):
+            if field.name == "load":
+                break
+            if field.name in given:
+                raise UserError(f"{option(field)} is for training, not for --load")
+        given.setdefault("seed", int(np.random.default_rng().integers(10**6)))
+    return Settings(**given)
+
+
+# %%
+in_notebook = sys.argv[0].endswith("_launcher.py")  # JupyterLab, Colab
+running = __name__ == "__main__"  # false where a test imports this file
+if running and not in_notebook:
+    sys.excepthook = report_error
+options = [] if in_notebook else sys.argv[1:]
+settings = read_settings(options if running else [])
+training, writing = running and not settings.load, running
+
+# %% [markdown]
+# ## The corpus
+#
+# `works` is all of Shakespeare, 42 plays and poems in the public domain. It is downloaded
+# once, checked against its SHA-256 so that everybody's scores are of the same text, and
+# kept in the folder `data`. Any other name is that of a text file.
+
+# %%
+WORKS_URL = (
+    "https://github.com/martin-gorner/tensorflow-rnn-shakespeare/archive/"
+    "25946cd6486e8a8f96d84edb200a8b8b6e961c27.zip"
+)
+WORKS_SHA256 = "1f921c97a441b8b36b6474ee8284d918d9fe1da695590b8866b229d448ffdb51"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text, and what tells which text it was."""
+
+    name: str
+    text: str
+    num_bytes: int
+    sha256: str
+
+
+def download_works():
+    """The bytes of the works: the text files of the archive, joined in order of name."""
+    import requests
+
+    try:
+        response = requests.get(WORKS_URL, timeout=30)
+        response.raise_for_status()
+        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+            names = sorted(n for n in archive.namelist() if "/shakespeare/" in n)
+            content = b"".join(archive.read(n) for n in names)  # a folder reads as b""
+    except (requests.RequestException, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"cannot download the works ({type(error).__name__}): try again later, or "
+            "give a text of your own with --corpus FILE"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != WORKS_SHA256:
+        raise UserError("the downloaded works are not the expected text: try again")
+    return content
+
+
+def load_corpus(name):
+    """The Corpus called works (from data/, else downloaded), or that of a text file."""
+    path = Path("data/works.txt") if name == "works" else Path(name)
+    if name == "works" and not path.exists():
+        content = download_works()
+        with replacing(path) as part:
+            part.write_bytes(content)
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        message = f"cannot read {path} ({error.strerror}): give --corpus a text file"
+        raise UserError(message) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path} is a binary file: give --corpus a text")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if name == "works" and sha256 != WORKS_SHA256:
+        raise UserError(f"{path} is damaged: delete it, and it is downloaded again")
+    return Corpus(name, text, len(content), sha256)
+
+
+# %%
+if training:
+    corpus = load_corpus(settings.corpus)
+    print(f"Corpus: {corpus.name}, {len(corpus.text):,} characters, it begins")
+    print("   ", textwrap.shorten(corpus.text[:400], 80))
+
+# %% [markdown]
+# ## Words
+#
+# Newline markers and punctuation go, capitals become small letters, and what lies between
+# blanks is a word if it is made of letters. A line's last word and the next line's first
+# stay two words. With `--token-kind characters` every character is a token instead, and
+# nothing is lost. Either way the program calls its units *tokens*.
+
+
+# %%
+def tokenize(text, token_kind):
+    """The tokens of a text: "Ay, sir." gives ["ay", "sir"]."""
+    if token_kind == "characters":
+        return list(text)
+    text = text.translate(str.maketrans("", "", string.punctuation))
+    return [word for word in text.lower().split() if word.isalpha()]
+
+
+def detokenize(tokens, token_kind):
+    """The text that tokens make: ["ay", "sir"] gives "ay sir"."""
+    return ("" if token_kind == "characters" else " ").join(tokens)
+
+
+# %%
+if training:
+    tokens = tokenize(corpus.text, settings.token_kind)[: settings.max_tokens or None]
+    print(f"Tokens: {len(tokens):,} of {len(set(tokens)):,} types, the first are")
+    print("   ", tokens[:10])
+
+# %% [markdown]
+# ## Vocabulary
+#
+# The text is cut into three parts before anything is learnt from it: the network learns
+# from the first, the second says when to stop, and the last is kept for the final score.
+# The parts are contiguous, as shuffled ones would let sentences leak from one to the
+# other. The vocabulary comes from the training part alone. Words seen only once there
+# teach nothing and become `[UNK]`, as does every word of the other parts that is not in
+# the vocabulary.
+
+# %%
+UNKNOWN = "[UNK]"  # its id is 0
+
+
+def split_tokens(tokens, settings):
+    """The training, validation and test parts, one after the other in the text."""
+    num_validation = int(len(tokens) * settings.validation_share)
+    num_test = int(len(tokens) * settings.test_share)
+    num_train = len(tokens) - num_validation - num_test
+    fewest = settings.batch_size * settings.sequence_length + 1
+    if num_train < fewest:
+        raise UserError(
+            f"the training part has {num_train:,} tokens, {settings.batch_size} streams "
+            f"of {settings.sequence_length} need {fewest:,}: give a longer text, or a "
+            "smaller --batch-size or --sequence-length"
+        )
+    if 0 < num_validation <= settings.batch_size:
+        raise UserError(
+            f"the validation part has {num_validation} tokens, its {settings.batch_size} "
+            "streams need more: give a longer text, or --validation-share 0"
+        )
+    train, rest = tokens[:num_train], tokens[num_train:]
+    return train, rest[:num_validation], rest[num_validation:]
+
+
+def build_vocabulary(train_tokens, min_count):
+    """The known tokens, [UNK] first and then by falling frequency; position = id."""
+    counts = Counter(train_tokens).most_common()
+    vocabulary = [UNKNOWN] + [token for token, n in counts if n >= min_count]
+    if len(vocabulary) == 1:
+        raise UserError(
+            f"no token is seen {min_count} times in the training part: give a longer "
+            "text, or a smaller --min-count"
+        )
+    return vocabulary
+
+
+def encode(tokens, vocabulary):
+    """The ids of tokens, (len(tokens),) int32; 0 stands for what is not known."""
+    ids = {token: token_id for token_id, token in enumerate(vocabulary)}
+    return np.fromiter((ids.get(token, 0) for token in tokens), np.int32, len(tokens))
+
+
+def decode(token_ids, vocabulary):
+    """The tokens that ids stand for."""
+    return [vocabulary[token_id] for token_id in token_ids]
+
+
+# %%
+if training:
+    parts = split_tokens(tokens, settings)
+    vocabulary = build_vocabulary(parts[0], settings.min_count)
+    all_ids = [encode(part, vocabulary) for part in parts]
+    print(f"Vocabulary: {len(vocabulary):,} tokens, the first are {vocabulary[:8]}")
+    for name, ids in zip(["Training", "Validation", "Test"], all_ids):
+        share = np.mean(ids == 0) if len(ids) else 0
+        print(f"{name} part: {len(ids):,} tokens, {share:.1%} of them [UNK]")
+
+# %% [markdown]
+# ## Training examples
+#
+# At every position the network is to say which token comes next, so the targets are the
+# inputs, shifted by one. The text is laid out as parallel streams, read side by side in
+# windows: what the GRU remembers at the end of a window is where it begins the next one.
+
+
+# %%
+def make_batches(token_ids, batch_size, sequence_length):
+    """Inputs and targets, each (batches × batch_size, sequence_length).
+
+    Row i of a batch continues row i of the batch before. The text a b c d … in two
+    streams and windows of three:
+
+        batch 1    a b c    batch 2    d e f    …
+                   m n o               p q r
+    """
+    length = (len(token_ids) - 1) // (batch_size * sequence_length) * sequence_length
+
+    def cut(ids):
+        windows = ids[: batch_size * length].reshape(batch_size, -1, sequence_length)
+        return windows.swapaxes(0, 1).reshape(-1, sequence_length)
+
+    return cut(token_ids), cut(token_ids[1:])
+
+
+# %%
+if training:
+    train_ids, validation_ids, test_ids = all_ids
+    inputs, targets = make_batches(train_ids, 1, settings.sequence_length)
+    print("inputs: ", decode(inputs[0, :8], vocabulary))
+    print("targets:", decode(targets[0, :8], vocabulary))
+
+# %% [markdown]
+# ## The GRU, by hand
+#
+# A GRU reads one token $x$ at a time and keeps a state $h$, its memory. Two gates, numbers
+# between 0 and 1, decide what becomes of the memory. The *reset gate* $r$ says how much of
+# it the new thought may use; the *update gate* $z$ says how much of it stays as it was.
+#
+# $$z = \sigma(x W_z + h U_z + b_z) \qquad r = \sigma(x W_r + h U_r + b_r)$$
+#
+# $$\tilde h = \tanh\big(x W_h + b_h + r \circ (h U_h + c_h)\big) \qquad
+#   h' = z \circ h + (1 - z) \circ \tilde h$$
+#
+# Where $z$ is near 1 the memory is carried on unchanged, and so is the gradient on its way
+# back: this is how a GRU remembers for longer than a plain recurrent network. The function
+# below is these four equations (Keras stacks the matrices in the order z, r, h). It is also
+# the function that will write: one step a token, with no TensorFlow.
+
+
+# %%
+@dataclass(frozen=True)
+class Generator:
+    """What it takes to score and to write. V: vocabulary, E: embedding, H: hidden size."""
+
+    embedding: np.ndarray  # (V, E)
+    grus: list  # of (kernel (E or H, 3 H), recurrent_kernel (H, 3 H), bias (2, 3 H))
+    dense: tuple  # (kernel (H, V), bias (V,))
+    vocabulary: list
+    token_kind: str
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), written so that nothing overflows."""
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
+def gru_step(x, h, kernel, recurrent_kernel, bias):
+    """The new state (hidden_size,) after input x in state h, as keras.layers.GRU has it."""
+    x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3)
+    h_z, h_r, h_h = np.split(h @ recurrent_kernel + bias[1], 3)
+    z = sigmoid(x_z + h_z)
+    r = sigmoid(x_r + h_r)
+    candidate = np.tanh(x_h + r * h_h)
+    return z * h + (1 - z) * candidate
+
+
+def zero_state(generator):
+    """The state of a generator that has read nothing: zeros, one array a layer."""
+    return [np.zeros(len(recurrent), np.float32) for _, recurrent, _ in generator.grus]
+
+
+def read_token(generator, token_id, state):
+    """The state after one more token."""
+    x, new_state = generator.embedding[token_id], []
+    for weights, h in zip(generator.grus, state):
+        x = gru_step(x, h, *weights)
+        new_state.append(x)
+    return new_state
+
+
+def score_tokens(generator, token_ids):
+    """The nats that each token but the first costs, (len(token_ids) - 1,) float64.
+
+    The tokens are one stream that starts from a zero state; a token costs -ln of the
+    probability that a softmax over the whole vocabulary gave it.
+    """
+    kernel, bias = generator.dense
+    inputs, targets = token_ids[:-1], token_ids[1:]
+    state, nats = zero_state(generator), [np.zeros(0)]
+    for start in range(0, len(inputs), 1000):
+        block, hidden = slice(start, start + 1000), []
+        for token_id in inputs[block]:
+            state = read_token(generator, token_id, state)
+            hidden.append(state[-1])
+        logits = np.stack(hidden) @ kernel + bias  # (up to 1000, V)
+        logits -= logits.max(axis=1, keepdims=True)
+        chosen = logits[np.arange(len(hidden)), targets[block]]
+        nats.append(np.log(np.exp(logits).sum(axis=1)) - chosen)
+    return np.concatenate(nats)
+
+
+def perplexity(loss):
+    """exp(loss), the loss being mean nats per token; None for None, where no token was."""
+    return None if loss is None else float(np.exp(loss))
+
+
+# %% [markdown]
+# ## The model
+#
+# Embedding turns a token's id into a vector, the GRU reads the vectors, and Dense gives
+# every token of the vocabulary a score for being next. All matrices start from Glorot's
+# (Xavier's) uniform distribution, $\pm\sqrt{6 / (n_{in} + n_{out})}$, which keeps the
+# size of signals alike from layer to layer. A model that has learnt nothing finds all
+# tokens equally likely, so its perplexity is about the size of the vocabulary.
+
+
+# %%
+def start_tensorflow():
+    """Import Keras and TensorFlow; give back the name of the device that will train.
+
+    Their C++ libraries write to stderr whatever they are told, so it is shut meanwhile.
+    """
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras
+        import tensorflow as tf
+
+        return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    except ImportError as error:
+        raise UserError(f"{error}: pip install -r requirements.txt") from None
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def build_model(vocabulary_size, settings):
+    """Embedding → GRU → Dense: ids (batch, time) to logits (batch, time, vocabulary)."""
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    glorot = "glorot_uniform"
+    size = settings.embedding_size
+    layers = [
+        keras.Input((None,), dtype="int32"),
+        keras.layers.Embedding(vocabulary_size, size, embeddings_initializer=glorot),
+    ]
+    for _ in range(settings.num_layers):
+        layers += [
+            keras.layers.GRU(
+                settings.hidden_size,
+                return_sequences=True,
+                kernel_initializer=glorot,
+                recurrent_initializer=glorot,
+            )
+        ]
+    layers += [keras.layers.Dense(vocabulary_size, kernel_initializer=glorot)]
+    return keras.Sequential(layers, name="generator")
+
+
+def make_generator(model, vocabulary, token_kind):
+    """The Generator that holds a model's weights."""
+    embedding, *grus, dense = (layer.get_weights() for layer in model.layers)
+    return Generator(embedding[0], grus, dense, vocabulary, token_kind)
+
+
+# %%
+if training:
+    print("Training on the", start_tensorflow())
+    model = build_model(len(vocabulary), settings)
+    model.summary()
+    untrained = make_generator(model, vocabulary, settings.token_kind)
+    start = perplexity(score_tokens(untrained, train_ids[:1000]).mean())
+    print(
+        f"Untrained perplexity: {start:,.0f} (vocabulary: {len(vocabulary):,} tokens)"
+    )
+
+# %% [markdown]
+# ## Training
+#
+# Adam lowers the cross-entropy: the mean of $-\ln p$ over the tokens that came. Perplexity,
+# its exponential, is only how we report it: 1 is certainty, and a perplexity of 100 is
+# being as unsure as among 100 equally likely words. What makes this run fast and good:
+#
+# - **The output uses the embedding's table** instead of a matrix of its own (weight tying):
+#   half the weights, and rare words are learnt from both sides.
+# - **Its bias starts at the words' frequencies**, so that the table need not learn them.
+# - **A sampled softmax.** Scoring 14,000 words at each step would be most of the work. While
+#   training, the right word is compared with 1,024 others, the frequent ones always, a rare
+#   one now and then and with its weight raised to make up for it. Every perplexity that you
+#   see is of the full softmax.
+# - **Dropout** of whole words and of vector elements, the same ones at every step of a
+#   window, and a rate that warms up and then falls along a cosine.
+#
+# The state is carried from window to window, while the gradient stops at the window's edge
+# (truncated backpropagation through time). After each epoch the validation part is scored;
+# the best weights are kept.
+
+
+# %%
+def token_frequencies(token_ids, vocabulary_size):
+    """Each token's share of token_ids, (vocabulary_size,); one never seen counts as one."""
+    counts = np.maximum(np.bincount(token_ids, minlength=vocabulary_size), 1)
+    return counts / counts.sum()
+
+
+def sampling_odds(vocabulary_size, num_sampled):
+    """How likely each token is to be in a sample of num_sampled, (vocabulary_size,).
+
+    Tokens are in order of falling frequency, which is about 1 / rank (Zipf's law). The
+    first few are always in it; the others' odds are scale / rank and make up the sum.
+    """
+    rank = np.arange(1, vocabulary_size + 1)
+    tails = np.cumsum(1 / rank[::-1])[::-1]  # the sum of 1 / rank from each rank on
+    scales = (num_sampled + 1 - rank[:num_sampled]) / tails[:num_sampled]
+    scale = scales[np.argmax(scales <= rank[:num_sampled])]
+    return np.minimum(1, scale / rank)
+
+
+def full_loss(hidden, targets, table, bias):
+    """The mean cross-entropy, in nats, over the whole vocabulary."""
+    from keras import ops
+
+    logits = hidden @ ops.transpose(table) + bias
+    loss = ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+    return ops.mean(loss)
+
+
+def sampled_loss(hidden, targets, table, bias, odds, chance):
+    """The mean cross-entropy, in nats, of targets against a sample of the vocabulary.
+
+    The sample is systematic: strides of 1 through the running sum of the odds, from a
+    random start, so that no token is drawn twice. Each counts 1 / odds times.
+    """
+    import tensorflow as tf
+    from keras import ops, random
+
+    edges = np.cumsum(odds).astype(np.float32)
+    num_sampled = round(edges[-1])
+    strides = ops.arange(float(num_sampled)) + random.uniform((1,), seed=chance)
+    sample = ops.minimum(ops.searchsorted(edges, strides, side="right"), len(odds) - 1)
+    sample, targets = ops.cast(sample, "int64"), ops.cast(targets, "int64")[:, None]
+    always, sometimes = ops.ones_like(targets, "float32"), odds.astype(np.float32)
+    loss = tf.nn.sampled_softmax_loss(
+        weights=table,
+        biases=bias,
+        labels=targets,
+        inputs=hidden,
+        num_sampled=num_sampled,
+        num_classes=len(odds),
+        sampled_values=(sample, always, ops.take(sometimes, sample)),
+    )
+    return ops.mean(loss)
+
+
+def make_trainer(model, settings):
+    """A Keras model that trains the layers of `model`, its output tied to its embedding.
+
+    Called with ids (batch_size, time) it gives vectors (batch_size, time, embedding_size)
+    to be compared with the embedding's table, and it remembers the GRUs' states.
+    """
+    import keras
+    from keras import ops, random
+
+    batch_size, dropout = settings.batch_size, settings.dropout
+    vocabulary_size, embedding_size = model.layers[0].embeddings.shape
+    sampled = 0 < settings.num_sampled < vocabulary_size
+    odds = sampling_odds(vocabulary_size, settings.num_sampled) if sampled else None
+
+    class Trainer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.embedding, *self.grus, dense = model.layers
+            self.bias = dense.bias
+            self.projection = keras.layers.Identity()
+            if settings.hidden_size != embedding_size:
+                self.projection = keras.layers.Dense(
+                    embedding_size, use_bias=False, kernel_initializer="glorot_uniform"
+                )
+            self.states = [
+                self.add_weight((batch_size, gru.units), "zeros", trainable=False)
+                for gru in self.grus
+            ]
+            self.chance = random.SeedGenerator(settings.seed)
+
+        def begin(self, epoch=0):
+            """Forget what was read; let all chance follow from (seed, epoch)."""
+            for state in self.states:
+                state.assign(ops.zeros_like(state))
+            sequence = np.random.SeedSequence((settings.seed, epoch))
+            self.chance.state.assign(sequence.generate_state(2))
+
+        def drop(self, x, rate, *shape):
+            return random.dropout(x, rate, noise_shape=shape, seed=self.chance)
+
+        def call(self, token_ids, training=False):
+            x = self.embedding(token_ids)
+            if training:
+                words = self.drop(ops.ones((vocabulary_size, 1)), dropout / 4, None, 1)
+                x = x * ops.take(words, token_ids, axis=0)
+                x = self.drop(x, dropout / 2, batch_size, 1, embedding_size)
+            for gru, state in zip(self.grus, self.states):
+                x = gru(x, initial_state=state.value)
+                state.assign(x[:, -1])
+            if training:
+                x = self.drop(x, dropout, batch_size, 1, settings.hidden_size)
+            return self.projection(x)
+
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            hidden = ops.reshape(y_pred, (-1, embedding_size))
+            targets = ops.reshape(y, (-1,))
+            # Times 1 makes dense gradients; Adam goes wrong on a table's sparse ones.
+            table, bias = self.embedding.embeddings * 1.0, self.bias * 1.0
+            if training and sampled:
+                return sampled_loss(hidden, targets, table, bias, odds, self.chance)
+            return full_loss(hidden, targets, table, bias)
+
+    return Trainer()
+
+
+def make_dataset(token_ids, batch_size, sequence_length):
+    """The batches of make_batches as a tf.data.Dataset, in order."""
+    import tensorflow as tf
+
+    arrays = make_batches(token_ids, batch_size, sequence_length)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can double the seconds of an epoch
+    dataset = tf.data.Dataset.from_tensor_slices(arrays)
+    return dataset.batch(batch_size, drop_remainder=True).with_options(options)
+
+
+def measure_loss(trainer, token_ids, settings):
+    """The mean cross-entropy of a part, nats per token, read as parallel streams."""
+    length = min(settings.sequence_length, (len(token_ids) - 1) // settings.batch_size)
+    trainer.begin()
+    batches = make_dataset(token_ids, settings.batch_size, length)
+    return trainer.evaluate(batches, verbose=0)
+
+
+def train(model, train_ids, validation_ids, settings, verbose):
+    """Train a model and leave its best weights in it; yield each epoch's row of history.
+
+    Best is the lowest validation loss (without a validation part: the lowest training
+    loss). The training perplexity is that of the first 20,000 tokens, without dropout.
+    """
+    import keras
+
+    trainer = make_trainer(model, settings)
+    trainer.bias.assign(np.log(token_frequencies(train_ids, *trainer.bias.shape)))
+    batch_tokens = settings.batch_size * settings.sequence_length
+    steps = settings.epochs * ((len(train_ids) - 1) // batch_tokens)
+    warmup_steps = max(1, steps // 50)
+    rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=settings.learning_rate,
+        warmup_steps=warmup_steps,
+        decay_steps=max(1, steps - warmup_steps),
+        alpha=0.05,
+    )
+    trainer.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False)
+    start, best_loss, best_epoch = time.perf_counter(), math.inf, 0
+    for epoch in range(settings.epochs):
+        shift = np.random.default_rng((settings.seed, epoch)).integers(len(train_ids))
+        text = np.roll(train_ids, shift)  # each epoch cuts its windows elsewhere
+        batches = make_dataset(text, settings.batch_size, settings.sequence_length)
+        trainer.begin(epoch)
+        trainer.fit(
+            batches,
+            shuffle=False,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            verbose=verbose,
+        )
+        train_loss = measure_loss(trainer, train_ids[:20_000], settings)
+        validation_loss = None
+        if len(validation_ids):
+            validation_loss = measure_loss(trainer, validation_ids, settings)
+        yield {
+            "epoch": epoch + 1,
+            "train_perplexity": perplexity(train_loss),
+            "validation_perplexity": perplexity(validation_loss),
+            "validation_loss": validation_loss,
+            "seconds": time.perf_counter() - start,
+        }
+        loss = train_loss if validation_loss is None else validation_loss
+        if loss < best_loss:
+            best_loss, best_epoch, best_weights = loss, epoch, trainer.get_weights()
+        elif math.isnan(loss) or epoch - best_epoch == settings.patience:
+            break
+    if best_loss == math.inf:
+        raise UserError("training went astray: try a smaller --learning-rate")
+    trainer.set_weights(best_weights)
+    embedding, *_, dense = model.layers
+    projection = trainer.projection(np.eye(settings.hidden_size, dtype=np.float32))
+    dense.kernel.assign(projection @ keras.ops.transpose(embedding.embeddings))
+
+
+def make_folder(name):
+    """The path of a folder that exists and can be written to; a UserError if it cannot."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        message = (
+            f"cannot write to {name} ({error.strerror}): give another --output-dir"
+        )
+        raise UserError(message) from None
+
+
+def describe_epoch(row):
+    """A row of history as a line to read."""
+    perplexities = [
+        f"{row[f'{part}_perplexity']:,.1f} ({part})"
+        for part in ["train", "validation"]
+        if row[f"{part}_perplexity"] is not None
+    ]
+    return (
+        f"Epoch {row['epoch']}: perplexity {', '.join(perplexities)}, "
+        f"{row['seconds']:,.0f} s since the start"
+    )
+
+
+# %%
+if training:
+    output_dir = make_folder(settings.output_dir)
+    verbose = 1 if in_notebook or sys.stdout.isatty() else 2  # a bar, or a line
+    history = []
+    for row in train(model, train_ids, validation_ids, settings, verbose):
+        history.append(row)
+        print(describe_epoch(row))
+    generator = make_generator(model, vocabulary, settings.token_kind)
+
+# %% [markdown]
+# ## How good is it?
+#
+# The test part is scored once, now: one stream from its first token to its last, softmax
+# over the whole vocabulary, `[UNK]` counted like any other token. Beside it stands the
+# *unigram* baseline, which knows how frequent words are and nothing else.
+#
+# Perplexities over different vocabularies do not compare. *Bits per character* nearly do:
+# there an unknown token costs what `[UNK]` costs, then its letters, then an end mark, by
+# how frequent letters are in the words of the training part.
+
+
+# %%
+def mean(values):
+    """Their mean as a float, or None where there are none."""
+    return float(np.mean(values)) if len(values) else None
+
+
+def spelling_nats(tokens, types):
+    """The nats it takes to spell tokens, by the letters of types with one added to each."""
+    end = ""
+    counts = Counter(letter for word in types for letter in [*word, end])
+    total = counts.total() + len(counts) + 1  # one more: any letter never seen
+    letters = Counter(letter for token in tokens for letter in [*token, end])
+    return -sum(n * math.log((counts[x] + 1) / total) for x, n in letters.items())
+
+
+def score_parts(generator, train_tokens, validation_tokens, test_tokens):
+    """A dictionary of scores and counts; a score of a part without tokens is None."""
+    vocabulary = generator.vocabulary
+    train_ids = encode(train_tokens, vocabulary)
+    test_ids = encode(test_tokens, vocabulary)
+    validation_nats = score_tokens(generator, encode(validation_tokens, vocabulary))
+    test_nats = score_tokens(generator, test_ids)
+    unigram_nats = -np.log(token_frequencies(train_ids, len(vocabulary)))[test_ids]
+    unknown = [t for t, i in zip(test_tokens[1:], test_ids[1:]) if i == 0]
+    spelling = spelling_nats(unknown, set(train_tokens))
+    bits = (test_nats.sum() + spelling) / math.log(2)
+    num_characters = len(detokenize(test_tokens, generator.token_kind))
+    return {
+        "vocabulary_size": len(vocabulary),
+        "train_tokens": len(train_ids),
+        "test_tokens": len(test_ids),
+        "unknown_share": mean(test_ids == 0),
+        "unigram_perplexity": perplexity(mean(unigram_nats)),
+        "validation_perplexity": perplexity(mean(validation_nats)),
+        "test_perplexity": perplexity(mean(test_nats)),
+        "bits_per_character": bits / num_characters if len(test_nats) else None,
+    }
+
+
+def describe_scores(scores):
+    """The scores as lines to read."""
+    if scores["test_perplexity"] is None:
+        return "No test part, no score."
+    return "\n".join(
+        [
+            f"Test perplexity        {scores['test_perplexity']:8,.1f}",
+            f"Unigram baseline       {scores['unigram_perplexity']:8,.1f}",
+            f"Bits per character     {scores['bits_per_character']:8.3f}",
+            f"Tokens scored          {scores['test_tokens']:8,}",
+            f"Vocabulary             {scores['vocabulary_size']:8,}",
+            f"Unknown tokens         {scores['unknown_share']:8.1%}",
+        ]
+    )
+
+
+def draw_curves(history, path):
+    """Draw loss and perplexity of training and validation, epoch by epoch, as a PNG."""
+    from matplotlib.figure import Figure  # needs no screen, unlike pyplot
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    for part in ["train", "validation"]:
+        perplexities = [row[f"{part}_perplexity"] for row in history]
+        if None not in perplexities:
+            left.plot(epochs, np.log(perplexities), "o-", label=part)
+            right.plot(epochs, perplexities, "o-", label=part)
+    left.set(xlabel="epoch", ylabel="loss (nats per token)", title="Loss")
+    right.set(xlabel="epoch", ylabel="perplexity", title="Perplexity")
+    for axes in [left, right]:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120)
+
+
+def show_picture(path):
+    """Show a PNG in the notebook."""
+    from IPython.display import Image, display
+
+    display(Image(path))
+
+
+# %%
+if training:
+    scores = score_parts(generator, *parts)
+    print(describe_scores(scores))
+    draw_curves(history, output_dir / "curves.png")
+    if in_notebook:
+        show_picture(output_dir / "curves.png")
+
+# %% [markdown]
+# ## Keeping
+#
+# `generator.keras` holds a plain Embedding → GRU → Dense that `keras.saving.load_model` can
+# load anywhere, with the vocabulary and a report as two more members of that zip file. We
+# read it without Keras: JSON and arrays only, so that a file from a stranger can do nothing
+# but hold numbers.
+
+# %%
+LARGEST_FILE = 4 * 2**30  # bytes that a generator.keras may unpack to
+
+
+def peak_memory_mb():
+    """The most memory that this process has had, in MB; None where no one can tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def make_report(settings, corpus, scores, history):
+    """All that tells which run this was and how good, ready for JSON."""
+    return {
+        "settings": asdict(settings),
+        "corpus": corpus.name,
+        "corpus_bytes": corpus.num_bytes,
+        "corpus_sha256": corpus.sha256,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ["tensorflow", "keras", "numpy"]},
+        **scores,
+        "train_seconds": round(history[-1]["seconds"], 1),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def write_file(path, text):
+    """Write text to a file, which is there in full or as it was before."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def format_history(history):
+    """The rows of history as CSV."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, history[0])
+    writer.writeheader()
+    writer.writerows(history)
+    return file.getvalue()
+
+
+def save_generator(model, vocabulary, report, path):
+    """Write generator.keras; one that was there stays as generator.previous.keras."""
+    with replacing(path) as part:
+        model.save(part)
+        with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("vocabulary.json", json.dumps(vocabulary))
+            file.writestr("report.json", json.dumps(report))
+        if path.exists():
+            os.replace(path, path.with_name("generator.previous.keras"))
+
+
+def read_layer(weights, name, *shapes):
+    """The arrays of one layer in a weights file; a ValueError if they are not as said."""
+    arrays = [weights[f"layers/{name}/vars/{n}"] for n in range(len(shapes))]
+    for array, shape in zip(arrays, shapes):
+        if array.shape != shape or array.dtype != np.float32:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {shape}")
+    return [array[()] for array in arrays]
+
+
+def load_generator(path):
+    """The Generator kept in a file, read without Keras; a UserError if it is not ours."""
+    import h5py
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(member.file_size for member in file.infolist()) > LARGEST_FILE:
+                raise ValueError("far too large")
+            vocabulary = json.loads(file.read("vocabulary.json"))
+            kept = Settings(**json.loads(file.read("report.json"))["settings"])
+            content = io.BytesIO(file.read("model.weights.h5"))
+        if not all(isinstance(token, str) for token in vocabulary):
+            raise ValueError("its vocabulary is not a list of words")
+        size, width, depth = len(vocabulary), kept.hidden_size, kept.embedding_size
+        with h5py.File(content) as weights:
+            (embedding,) = read_layer(weights, "embedding", (size, depth))
+            grus = []
+            for name in ["gru", *(f"gru_{n}" for n in range(1, kept.num_layers))]:
+                shapes = (depth, 3 * width), (width, 3 * width), (2, 3 * width)
+                grus.append(read_layer(weights, f"{name}/cell", *shapes))
+                depth = width
+            dense = read_layer(weights, "dense", (width, size), (size,))
+    except FileNotFoundError:
+        message = f"there is no file {path}: train first, or mend --load"
+        raise UserError(message) from None
+    except Exception as error:  # whatever a strange file brings about
+        reason = " ".join(str(error).split()) or type(error).__name__
+        message = f"{path} is not a whole generator.keras ({reason}): keep a new one"
+        raise UserError(message) from None
+    return Generator(embedding, grus, dense, vocabulary, kept.token_kind)
+
+
+# %%
+if training:
+    report = make_report(settings, corpus, scores, history)
+    write_file(output_dir / "history.csv", format_history(history))
+    write_file(output_dir / "report.json", json.dumps(report, indent=2))
+    save_generator(model, vocabulary, report, output_dir / "generator.keras")
+    print("Kept:", ", ".join(sorted(str(path) for path in output_dir.iterdir())))
+elif writing:
+    generator = load_generator(settings.load)
+
+# %% [markdown]
+# ## Writing
+#
+# The generator reads the prompt, then draws a word, reads that word, draws the next, and so
+# on. Its state holds all that was read, so that each word costs one step, however long the
+# text has grown. Three settings shape the draw:
+#
+# - `temperature` divides the scores: below 1 likely words become likelier, at 0 the
+#   likeliest is always taken.
+# - `top_k` leaves only the k likeliest words, `top_p` only the likeliest whose
+#   probabilities add up to p. They cut off the long tail of words that fit badly.
+
+
+# %%
+def draw_token(logits, settings, random):
+    """The id of a token drawn from scores (vocabulary,), never that of [UNK]."""
+    order = np.argsort(-logits[1:]) + 1  # ids, likeliest first, without [UNK]
+    if settings.temperature == 0:
+        return order[0]
+    if settings.top_k:
+        order = order[: settings.top_k]
+    scores = (logits[order] - logits[order[0]]).astype(np.float64)
+    sums = np.cumsum(np.exp(scores / settings.temperature))
+    kept = np.searchsorted(sums, settings.top_p * sums[-1])  # the last one kept
+    return order[np.searchsorted(sums, random.random() * sums[kept])]
+
+
+def write_tokens(generator, prompt_ids, settings):
+    """Yield ids that go on from a prompt, without end."""
+    random = np.random.default_rng(settings.seed)
+    kernel, bias = generator.dense
+    state = zero_state(generator)
+    for token_id in prompt_ids:
+        state = read_token(generator, token_id, state)
+    while True:
+        token_id = draw_token(state[-1] @ kernel + bias, settings, random)
+        yield token_id
+        state = read_token(generator, token_id, state)
+
+
+def write_sample(generator, settings):
+    """The prompt and num_words tokens that go on from it, as text."""
+    prompt_tokens = tokenize(settings.prompt, generator.token_kind)
+    prompt_ids = encode(prompt_tokens, generator.vocabulary)
+    new_ids = islice(write_tokens(generator, prompt_ids, settings), settings.num_words)
+    new_text = detokenize(decode(new_ids, generator.vocabulary), generator.token_kind)
+    return detokenize(filter(None, [settings.prompt, new_text]), generator.token_kind)
+
+
+def wrap_text(text):
+    """The text in lines that fit the terminal."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+
+
+def write_samples(generator, settings, temperatures):
+    """Yield num_samples texts for each temperature, under lines that tell their seeds."""
+    for temperature in temperatures:
+        for n in range(settings.num_samples):
+            seed = (settings.seed + n) % 2**31
+            changed = replace(settings, temperature=temperature, seed=seed)
+            text = wrap_text(write_sample(generator, changed))
+            yield f"--- temperature {temperature}, seed {seed}\n{text}\n"
+
+
+def find_unknown(prompt, generator):
+    """The tokens of a prompt that a generator does not know, each once."""
+    tokens = tokenize(prompt, generator.token_kind)
+    return sorted(set(tokens) - set(generator.vocabulary))
+
+
+# %%
+if writing:
+    if unknown := find_unknown(settings.prompt, generator):
+        print(f"Not known, read as {UNKNOWN}: {', '.join(unknown)}")
+    samples = []
+    temperatures = {settings.temperature} | ({0.5} if training else set())
+    for sample in write_samples(generator, settings, sorted(temperatures)):
+        print(sample)
+        samples.append(sample)
+if training:
+    write_file(output_dir / "samples.txt", "\n".join(samples))

@@ -1,0 +1,56 @@
+"""What the tests share: the program as a module, a toy text, and one finished toy run."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "shakespeare_text_generator_using_gru.py"
+NOTEBOOK = ROOT / "Shakespeare_text_generator_using_GRU.ipynb"
+sys.path.insert(0, str(ROOT))
+
+TOY_OPTIONS = (
+    "--corpus toy.txt --embedding-size 8 --hidden-size 12 --batch-size 4 "
+    "--sequence-length 10 --num-sampled 8 --epochs 2 --num-words 10 --prompt king"
+).split()
+
+
+def toy_text(num_sentences=600):
+    """A play in which who does what to whom is drawn, and little else happens."""
+    draw = random.Random(7)
+    people = ["king", "queen", "fool", "ghost", "duke", "witch"]
+    deeds = ["loves", "fears", "calls", "follows", "forgives"]
+    lines = [
+        f"The {draw.choice(people)} {draw.choice(deeds)} the {draw.choice(people)};"
+        for _ in range(num_sentences)
+    ]
+    return "\n".join(lines)
+
+
+def run(*options, folder):
+    """What `python script options` gives in a folder: code, output and errors."""
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"COLUMNS": "60", "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory):
+    """A folder with toy.txt and, in runs/, what two toy runs of the script left."""
+    folder = tmp_path_factory.mktemp("toy")
+    (folder / "toy.txt").write_text(toy_text(), encoding="utf-8")
+    for _ in range(2):
+        finished = run(*TOY_OPTIONS, folder=folder)
+        assert finished.returncode == 0, finished.stderr
+    (folder / "output.txt").write_text(finished.stdout, encoding="utf-8")
+    (folder / "errors.txt").write_text(finished.stderr, encoding="utf-8")
+    return folder

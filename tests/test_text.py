@@ -1,0 +1,89 @@
+"""From text to tokens, ids and batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shakespeare_text_generator_using_gru as program
+from conftest import ROOT
+
+WORKS = ROOT.parent / "shared" / "data" / "complete_works.txt"
+
+
+def test_words_lose_punctuation_capitals_and_newlines_only():
+    text = "Ay, sir;\nthat's so.\r\nThe 2 gentlemen -- of Verona!"
+    words = ["ay", "sir", "thats", "so", "the", "gentlemen", "of", "verona"]
+    assert program.tokenize(text, "words") == words
+
+
+def test_words_at_line_ends_stay_apart():
+    assert program.tokenize("Rome and\nis lost", "words") == "rome and is lost".split()
+
+
+def test_characters_give_the_text_back():
+    text = "Ay, sir;\n\tñ — 東京 ! "
+    assert (
+        program.detokenize(program.tokenize(text, "characters"), "characters") == text
+    )
+
+
+def settings(**changes):
+    return program.Settings(**{"batch_size": 2, "sequence_length": 3, **changes})
+
+
+def test_parts_are_contiguous_and_lose_nothing():
+    tokens = [str(n) for n in range(105)]
+    parts = program.split_tokens(tokens, settings())
+    assert [len(part) for part in parts] == [85, 10, 10]
+    assert sum(parts, []) == tokens
+
+
+def test_shares_of_zero_leave_everything_to_training():
+    changes = {"validation_share": 0, "test_share": 0}
+    parts = program.split_tokens(["a"] * 50, settings(**changes))
+    assert [len(part) for part in parts] == [50, 0, 0]
+
+
+def test_a_text_that_is_too_short_is_refused_with_numbers():
+    with pytest.raises(program.UserError, match="6 tokens.*need 7"):
+        program.split_tokens(["a"] * 6, settings())
+    with pytest.raises(program.UserError, match="validation part has 1 tokens"):
+        program.split_tokens(["a"] * 10, settings())
+
+
+def test_vocabulary_is_unknown_then_the_most_frequent_first():
+    tokens = "to be or not to be to".split()
+    assert program.build_vocabulary(tokens, 2) == ["[UNK]", "to", "be"]
+    with pytest.raises(program.UserError, match="no token is seen 4 times"):
+        program.build_vocabulary(tokens, 4)
+
+
+def test_encode_and_decode_are_inverse_but_for_unknown_tokens():
+    vocabulary = ["[UNK]", "to", "be"]
+    ids = program.encode(["be", "bold", "to"], vocabulary)
+    assert ids.dtype == np.int32 and ids.tolist() == [2, 0, 1]
+    assert program.decode(ids, vocabulary) == ["be", "[UNK]", "to"]
+
+
+@pytest.mark.parametrize("length", [7, 8, 30, 31, 100])
+def test_each_row_goes_on_where_the_batch_before_stopped(length):
+    ids = np.arange(length)
+    inputs, targets = program.make_batches(ids, batch_size=2, sequence_length=3)
+    assert (targets == inputs + 1).all()
+    assert (inputs[2:, 0] == inputs[:-2, -1] + 1).all()
+    assert inputs.size == (length - 1) // 6 * 6 == len(np.unique(inputs))
+
+
+@pytest.mark.skipif(not Path(WORKS).exists(), reason="needs ../shared")
+def test_the_complete_works_split_as_published():
+    text = WORKS.read_text(encoding="utf-8")
+    tokens = program.tokenize(text, "words")
+    parts = program.split_tokens(tokens, program.Settings())
+    vocabulary = program.build_vocabulary(parts[0], 2)
+    assert len(tokens) == 938_390
+    assert [len(part) for part in parts] == [750_712, 93_839, 93_839]
+    assert len(vocabulary) == 14_353
+    ids = [program.encode(part, vocabulary) for part in parts]
+    frequencies = program.token_frequencies(ids[0], len(vocabulary))
+    unigram = [np.exp(-np.log(frequencies[part]).mean()) for part in ids[1:]]
+    assert unigram == pytest.approx([790.3, 721.1], abs=0.1)
