@@ -17,6 +17,7 @@
 
 # %%
 import argparse
+import codecs
 import csv
 import hashlib
 import io
@@ -24,12 +25,14 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
-import string
 import sys
 import textwrap
 import time
+import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -37,7 +40,6 @@ from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Annotated, get_args
 
 import numpy as np
@@ -63,15 +65,25 @@ def replacing(path):
     """Lend a path to write to; once all is written, that file takes path's place."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write {path} ({reason}): make room there") from None
     finally:
-        with suppress(OSError):
-            part.unlink()
+        part.unlink(missing_ok=True)
+
+
+def make_folder(name):
+    """The path of a folder that is there and may be written to; else a UserError."""
+    try:
+        os.makedirs(name, exist_ok=True)
+        if not os.access(name, os.W_OK | os.X_OK):
+            raise PermissionError(13, "no permission")
+    except OSError as error:
+        message = f"cannot write to {name} ({error.strerror}): give another folder"
+        raise UserError(message) from None
+    return Path(name)
 
 
 # %% [markdown]
@@ -89,7 +101,7 @@ class Settings:
     """The settings of one run, each with its meaning and its limits."""
 
     # What is read
-    corpus: Annotated[str, "text to learn from: works, or a file"] = "works"
+    corpus: Annotated[str, "works, tiny, t8, sonnets, a file, folder or URL"] = "works"
     token_kind: Annotated[str, "what a token is", "words", "characters"] = "words"
     min_count: Annotated[int, "tokens seen less often become [UNK]", 1, 10**6] = 2
     max_tokens: Annotated[int, "read only the first N tokens; 0: all", 0, 10**9] = 0
@@ -103,9 +115,7 @@ class Settings:
 
     # How it learns
     dropout: Annotated[float, "share of the GRU's output hidden", 0, 0.9] = 0.4
-    num_sampled: Annotated[int, "rivals of a token in training; 0: all", 0, 10**6] = (
-        1024
-    )
+    num_sampled: Annotated[int, "rivals that a token meets; 0: all", 0, 10**6] = 1024
     sequence_length: Annotated[int, "steps that learning looks back", 1, 10**4] = 35
     batch_size: Annotated[int, "streams of text read side by side", 1, 10**4] = 64
     learning_rate: Annotated[float, "highest rate of Adam", 1e-7, 1] = 0.004
@@ -194,23 +204,50 @@ in_notebook = sys.argv[0].endswith("_launcher.py")  # JupyterLab, Colab
 running = __name__ == "__main__"  # false where a test imports this file
 if running and not in_notebook:
     sys.excepthook = report_error
-options = [] if in_notebook else sys.argv[1:]
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter
+options = [] if in_notebook else sys.argv[1:]  # in a notebook, write them into []
 settings = read_settings(options if running else [])
 training, writing = running and not settings.load, running
 
 # %% [markdown]
 # ## The corpus
 #
-# `works` is all of Shakespeare, 42 plays and poems in the public domain. It is downloaded
-# once, checked against its SHA-256 so that everybody's scores are of the same text, and
-# kept in the folder `data`. Any other name is that of a text file.
+# `works` is all of Shakespeare, 42 plays and poems in the public domain. `--corpus` also
+# takes `tiny` (the excerpt that char-rnn and nanoGPT learn from), `t8` (the edition of the
+# project that this one follows; for personal use only), `sonnets` (comes with this
+# program), and a file, a folder of `.txt` files or a web address of your own.
+#
+# What is downloaded is kept in the folder `data` and checked, so that everybody's scores
+# are of the same text. Licence notices are not Shakespeare: they are cut away, or the
+# network would learn to write them. Whatever is done to a text is said.
+
 
 # %%
-WORKS_URL = (
-    "https://github.com/martin-gorner/tensorflow-rnn-shakespeare/archive/"
-    "25946cd6486e8a8f96d84edb200a8b8b6e961c27.zip"
-)
-WORKS_SHA256 = "1f921c97a441b8b36b6474ee8284d918d9fe1da695590b8866b229d448ffdb51"
+SOURCES = {  # name: addresses to try in turn, bytes, SHA-256 ("" where it is not known)
+    "works": (
+        [
+            "https://github.com/martin-gorner/tensorflow-rnn-shakespeare/archive/25946cd6486e8a8f96d84edb200a8b8b6e961c27.zip"
+        ],
+        5_283_795,
+        "1f921c97a441b8b36b6474ee8284d918d9fe1da695590b8866b229d448ffdb51",
+    ),
+    "tiny": (
+        [
+            "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
+            "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
+        ],
+        1_115_394,
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
+    "t8": (
+        [
+            "https://ocw.mit.edu/ans7870/6/6.006/s08/lecturenotes/files/t8.shakespeare.txt"
+        ],
+        5_458_199,
+        "",
+    ),
+}
+TIMEOUT, TRIES, PAUSE = 20, 4, 1.0  # seconds, times, seconds (doubled after each try)
 
 
 @dataclass(frozen=True)
@@ -223,47 +260,155 @@ class Corpus:
     sha256: str
 
 
-def download_works():
-    """The bytes of the works: the text files of the archive, joined in order of name."""
+class DownloadError(Exception):
+    """Says why a text cannot be had from the internet."""
+
+
+def download(url):
+    """The bytes at a URL; what may pass (no connection, a busy server) is tried again."""
     import requests
 
+    headers = {"User-Agent": "shakespeare-text-generator-using-gru"}
+    get = partial(requests.get, url, stream=True, timeout=TIMEOUT, headers=headers)
+    for attempt in range(TRIES):
+        content, pause = bytearray(), PAUSE * 2**attempt
+        try:
+            with get() as reply:
+                reply.raise_for_status()
+                for chunk in reply.iter_content(2**16):
+                    content += chunk
+                    if sys.stdout.isatty():
+                        print(f"Downloading: {len(content) / 1e6:.1f} MB", end="\r")
+            return bytes(content)
+        except requests.HTTPError as error:
+            reason = f"the server says {error.response.status_code}"
+            asked = error.response.headers.get("Retry-After", "")
+            pause = min(int(asked), 60) if asked.isdecimal() else pause
+            if error.response.status_code not in [429, 500, 502, 503, 504]:
+                break
+        except requests.RequestException as error:
+            reason = type(error).__name__
+        if attempt < TRIES - 1:
+            time.sleep(pause)
+    raise DownloadError(reason)
+
+
+def unzip_works(content):
+    """The files of a zip's folder shakespeare, joined in the order of their names."""
     try:
-        response = requests.get(WORKS_URL, timeout=30)
-        response.raise_for_status()
-        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = sorted(n for n in archive.namelist() if "/shakespeare/" in n)
-            content = b"".join(archive.read(n) for n in names)  # a folder reads as b""
-    except (requests.RequestException, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"cannot download the works ({type(error).__name__}): try again later, or "
-            "give a text of your own with --corpus FILE"
-        ) from None
-    if hashlib.sha256(content).hexdigest() != WORKS_SHA256:
-        raise UserError("the downloaded works are not the expected text: try again")
-    return content
+            return b"".join(archive.read(n) for n in names)
+    except (zipfile.BadZipFile, zlib.error):
+        raise DownloadError("a damaged zip came") from None
+
+
+def check_content(content, num_bytes, sha256):
+    """Raise a DownloadError if content is a web page or not what is known of it."""
+    start = content[:1000].lower()
+    if b"<html" in start or b"<!doctype" in start:
+        raise DownloadError("a web page came, not a text")
+    if num_bytes and len(content) != num_bytes:
+        raise DownloadError(f"{len(content):,} bytes came, not {num_bytes:,}")
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise DownloadError("another text came: its SHA-256 is not the known one")
+
+
+def fetch(name):
+    """The bytes of a named corpus or a URL: from data/ if whole there, or downloaded."""
+    urls, *known = SOURCES.get(name, ([name], 0, ""))
+    stem = name if name in SOURCES else hashlib.sha256(name.encode()).hexdigest()[:16]
+    path = Path("data") / f"{stem}.txt"
+    with suppress(OSError, DownloadError):
+        content = path.read_bytes()
+        check_content(content, *known)
+        return content
+    for url in urls:
+        try:
+            content = download(url)
+            content = unzip_works(content) if url.endswith(".zip") else content
+            check_content(content, *known)
+        except DownloadError as error:
+            failure = error
+            continue
+        make_folder(path.parent)
+        with replacing(path) as part:
+            part.write_bytes(content)
+        return content
+    raise failure
+
+
+def find_sonnets():
+    """The bytes of data/sonnets.txt, from here or from beside the script."""
+    for folder in [Path(), Path(globals().get("__file__", "")).parent]:
+        with suppress(OSError):
+            return (folder / "data" / "sonnets.txt").read_bytes()
+    raise UserError(
+        "the sonnets do not come with a notebook alone: connect to the internet, or put "
+        "a text beside the notebook and name it with --corpus"
+    )
+
+
+def read_files(name):
+    """The bytes of a file, or of each .txt file of a folder in order of name, as a list."""
+    path = Path(name)
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    try:
+        if not files or not all(file.is_file() for file in files):
+            raise FileNotFoundError(2, "no text there")
+        return [file.read_bytes() for file in files]
+    except OSError as error:
+        message = f"cannot read {name} ({error.strerror}): give --corpus a text file"
+        raise UserError(message) from None
+
+
+def decode_text(content):
+    """The text that bytes stand for: UTF-8, UTF-16 or, with a warning, Windows-1252."""
+    boms = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+    text = "\0"
+    for encoding in ["utf-16" if content.startswith(boms) else "utf-8-sig", "cp1252"]:
+        with suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            break
+    if "\0" in text:
+        raise UserError("the corpus is a binary file: give a text with --corpus")
+    if encoding == "cp1252":
+        print("Warning: the text is not UTF-8; it is read as Windows-1252")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text)
+
+
+def cut_notices(text):
+    """The text without the licence notices of t8 and Project Gutenberg; says what went."""
+    kept = re.sub(r"<<THIS ELECTRONIC VERSION.*?>>", "", text, flags=re.S)
+    for start in [r"\*\*\* ?START OF TH.*?\*\*\*", r"(?=1609\s+THE SONNETS)"]:
+        found = re.search(f"^{start}", kept, re.M)
+        if found and "gutenberg" in kept[: found.end()].lower():
+            kept = kept[found.end() :]
+    if found := re.search(r"^(\*\*\* ?END OF TH|End of this Etext)", kept, re.M):
+        kept = kept[: found.start()]
+    if cut := len(text) - len(kept):
+        print(f"Cut away: licence notices, {cut:,} characters ({cut / len(text):.1%})")
+    return kept
 
 
 def load_corpus(name):
-    """The Corpus called works (from data/, else downloaded), or that of a text file."""
-    path = Path("data/works.txt") if name == "works" else Path(name)
-    if name == "works" and not path.exists():
-        content = download_works()
-        with replacing(path) as part:
-            part.write_bytes(content)
+    """The Corpus of a name: in SOURCES, sonnets, a file, a folder or a web address."""
     try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        message = f"cannot read {path} ({error.strerror}): give --corpus a text file"
-        raise UserError(message) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    if "\0" in text:
-        raise UserError(f"{path} is a binary file: give --corpus a text")
-    sha256 = hashlib.sha256(content).hexdigest()
-    if name == "works" and sha256 != WORKS_SHA256:
-        raise UserError(f"{path} is damaged: delete it, and it is downloaded again")
-    return Corpus(name, text, len(content), sha256)
+        if name in SOURCES or name.startswith(("http://", "https://")):
+            contents = [fetch(name)]
+        else:
+            contents = [find_sonnets()] if name == "sonnets" else read_files(name)
+    except DownloadError as error:
+        name, contents = "sonnets", [find_sonnets()]
+        print(f"WARNING: NO DOWNLOAD ({error}): THE SONNETS ARE USED INSTEAD.")
+        print("Their 17,000 words teach little. For a text of your own: --corpus FILE")
+    if len(contents) > 1:
+        print(f"Reading {len(contents)} files of the folder {name}")
+    text = cut_notices("\n".join(map(decode_text, contents)))
+    content = b"".join(contents)
+    digest = hashlib.sha256(content).hexdigest()
+    return Corpus(name, text, len(content), digest)
 
 
 # %%
@@ -277,17 +422,36 @@ if training:
 #
 # Newline markers and punctuation go, capitals become small letters, and what lies between
 # blanks is a word if it is made of letters. A line's last word and the next line's first
-# stay two words. With `--token-kind characters` every character is a token instead, and
-# nothing is lost. Either way the program calls its units *tokens*.
+# stay two words. In plain English text this is Python's `string.punctuation`; in others,
+# Unicode's categories say what is a letter, a mark or a digit. With
+# `--token-kind characters` every character is a token instead, and nothing is lost. Either
+# way the program calls its units *tokens*.
 
 
 # %%
+class WordTable(dict):
+    """A table for str.translate: what becomes of a character on the way to words."""
+
+    def __missing__(self, code):
+        kind = unicodedata.category(chr(code))
+        if kind[0] in "LM":  # letters and their marks stay
+            self[code] = code
+        elif kind[0] == "N":  # all digits become 0, to be found soon
+            self[code] = "0"
+        elif kind == "Cf" or kind[0] in "PS" and chr(code) not in "–—―":
+            self[code] = None
+        else:  # blanks, newlines and long dashes part words
+            self[code] = " "
+        return self[code]
+
+
 def tokenize(text, token_kind):
     """The tokens of a text: "Ay, sir." gives ["ay", "sir"]."""
     if token_kind == "characters":
         return list(text)
-    text = text.translate(str.maketrans("", "", string.punctuation))
-    return [word for word in text.lower().split() if word.isalpha()]
+    table = WordTable()
+    lines = (line.translate(table).split() for line in text.lower().splitlines())
+    return [sys.intern(word) for line in lines for word in line if "0" not in word]
 
 
 def detokenize(tokens, token_kind):
@@ -320,17 +484,11 @@ def split_tokens(tokens, settings):
     num_validation = int(len(tokens) * settings.validation_share)
     num_test = int(len(tokens) * settings.test_share)
     num_train = len(tokens) - num_validation - num_test
-    fewest = settings.batch_size * settings.sequence_length + 1
-    if num_train < fewest:
+    streams, length = settings.batch_size, settings.sequence_length
+    if num_train <= streams * length or 0 < num_validation <= streams:
         raise UserError(
-            f"the training part has {num_train:,} tokens, {settings.batch_size} streams "
-            f"of {settings.sequence_length} need {fewest:,}: give a longer text, or a "
-            "smaller --batch-size or --sequence-length"
-        )
-    if 0 < num_validation <= settings.batch_size:
-        raise UserError(
-            f"the validation part has {num_validation} tokens, its {settings.batch_size} "
-            "streams need more: give a longer text, or --validation-share 0"
+            f"{len(tokens):,} tokens are too few for {streams} streams of {length}: give "
+            "a longer text, --token-kind characters, or a smaller --batch-size"
         )
     train, rest = tokens[:num_train], tokens[num_train:]
     return train, rest[:num_validation], rest[num_validation:]
@@ -359,6 +517,37 @@ def decode(token_ids, vocabulary):
     return [vocabulary[token_id] for token_id in token_ids]
 
 
+def find_passage(token_ids, doublings=5):
+    """Where the most frequent run of 2**doublings tokens stands first, and how often."""
+    if len(token_ids) < 2**doublings:
+        return 0, 0
+    hashes = token_ids.astype(
+        np.uint64
+    )  # of runs of 1, 2, 4, ... tokens; they may wrap
+    for step in 2 ** np.arange(doublings):
+        factor = pow(0x9E3779B97F4A7C15, int(step), 2**64)
+        hashes = hashes[:-step] * np.uint64(factor) + hashes[step:]
+    values, counts = np.unique(hashes, return_counts=True)
+    return int(np.argmax(hashes == values[counts.argmax()])), int(counts.max())
+
+
+def advise(text, train_ids, vocabulary, settings):
+    """Yield what is better known before a text is trained on, with what to do about it."""
+    size, width = settings.embedding_size, settings.hidden_size
+    weights = len(vocabulary) * size + 3 * width * (size + width)
+    if weights > 20 * len(train_ids):
+        yield (
+            f"the network has {weights:,} weights to learn {len(train_ids):,} tokens by "
+            "heart: a longer text or --embedding-size 64 --hidden-size 64 may be better"
+        )
+    start, count = find_passage(train_ids)
+    if count >= 10 and settings.token_kind == "words":
+        passage = " ".join(decode(train_ids[start : start + 8], vocabulary))
+        yield f"one passage stands {count:,} times, cut it if it is no text: {passage} ..."
+    if settings.token_kind == "words" and len(text) > 20 * len(train_ids):
+        yield "there are few blanks between its words: try --token-kind characters"
+
+
 # %%
 if training:
     parts = split_tokens(tokens, settings)
@@ -368,6 +557,8 @@ if training:
     for name, ids in zip(["Training", "Validation", "Test"], all_ids):
         share = np.mean(ids == 0) if len(ids) else 0
         print(f"{name} part: {len(ids):,} tokens, {share:.1%} of them [UNK]")
+    for advice in advise(corpus.text, all_ids[0], vocabulary, settings):
+        print("Advice:", advice)
 
 # %% [markdown]
 # ## Training examples
@@ -513,7 +704,8 @@ def start_tensorflow():
 
         return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     except ImportError as error:
-        raise UserError(f"{error}: pip install -r requirements.txt") from None
+        advice = "pip install tensorflow, or in Colab choose a CPU or GPU runtime"
+        raise UserError(f"{error}: {advice}") from None
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -524,22 +716,20 @@ def build_model(vocabulary_size, settings):
     import keras
 
     keras.utils.set_random_seed(settings.seed)
-    glorot = "glorot_uniform"
-    size = settings.embedding_size
+    glorot, size = "glorot_uniform", settings.embedding_size
+    gru = partial(
+        keras.layers.GRU,
+        settings.hidden_size,
+        return_sequences=True,
+        kernel_initializer=glorot,
+        recurrent_initializer=glorot,
+    )
     layers = [
         keras.Input((None,), dtype="int32"),
         keras.layers.Embedding(vocabulary_size, size, embeddings_initializer=glorot),
+        *(gru() for _ in range(settings.num_layers)),
+        keras.layers.Dense(vocabulary_size, kernel_initializer=glorot),
     ]
-    for _ in range(settings.num_layers):
-        layers += [
-            keras.layers.GRU(
-                settings.hidden_size,
-                return_sequences=True,
-                kernel_initializer=glorot,
-                recurrent_initializer=glorot,
-            )
-        ]
-    layers += [keras.layers.Dense(vocabulary_size, kernel_initializer=glorot)]
     return keras.Sequential(layers, name="generator")
 
 
@@ -556,9 +746,7 @@ if training:
     model.summary()
     untrained = make_generator(model, vocabulary, settings.token_kind)
     start = perplexity(score_tokens(untrained, train_ids[:1000]).mean())
-    print(
-        f"Untrained perplexity: {start:,.0f} (vocabulary: {len(vocabulary):,} tokens)"
-    )
+    print(f"Untrained perplexity: {start:,.0f}; vocabulary: {len(vocabulary):,} tokens")
 
 # %% [markdown]
 # ## Training
@@ -625,15 +813,10 @@ def sampled_loss(hidden, targets, table, bias, odds, chance):
     strides = ops.arange(float(num_sampled)) + random.uniform((1,), seed=chance)
     sample = ops.minimum(ops.searchsorted(edges, strides, side="right"), len(odds) - 1)
     sample, targets = ops.cast(sample, "int64"), ops.cast(targets, "int64")[:, None]
-    always, sometimes = ops.ones_like(targets, "float32"), odds.astype(np.float32)
+    always, sometimes = ops.ones_like(targets, "float32"), odds.astype("float32")
+    values = sample, always, ops.take(sometimes, sample)  # how often each is expected
     loss = tf.nn.sampled_softmax_loss(
-        weights=table,
-        biases=bias,
-        labels=targets,
-        inputs=hidden,
-        num_sampled=num_sampled,
-        num_classes=len(odds),
-        sampled_values=(sample, always, ops.take(sometimes, sample)),
+        table, bias, targets, hidden, num_sampled, len(odds), sampled_values=values
     )
     return ops.mean(loss)
 
@@ -722,11 +905,12 @@ def measure_loss(trainer, token_ids, settings):
     return trainer.evaluate(batches, verbose=0)
 
 
-def train(model, train_ids, validation_ids, settings, verbose):
+def train(model, train_ids, validation_ids, settings, show):
     """Train a model and leave its best weights in it; yield each epoch's row of history.
 
     Best is the lowest validation loss (without a validation part: the lowest training
     loss). The training perplexity is that of the first 20,000 tokens, without dropout.
+    `show` is what Keras calls verbose: 0 is nothing, 1 a progress bar, 2 a line an epoch.
     """
     import keras
 
@@ -734,28 +918,22 @@ def train(model, train_ids, validation_ids, settings, verbose):
     trainer.bias.assign(np.log(token_frequencies(train_ids, *trainer.bias.shape)))
     batch_tokens = settings.batch_size * settings.sequence_length
     steps = settings.epochs * ((len(train_ids) - 1) // batch_tokens)
-    warmup_steps = max(1, steps // 50)
+    warmup, peak = steps // 50, settings.learning_rate
     rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=settings.learning_rate,
-        warmup_steps=warmup_steps,
-        decay_steps=max(1, steps - warmup_steps),
-        alpha=0.05,
+        0.0, steps - warmup, 0.05, warmup_target=peak, warmup_steps=warmup
     )
     trainer.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False)
+    stop = keras.callbacks.LambdaCallback(  # fit says "Epoch 3/8", and fits only that
+        on_epoch_end=lambda *_: setattr(trainer, "stop_training", True)
+    )
+    fit = partial(trainer.fit, epochs=settings.epochs, callbacks=[stop], shuffle=False)
     start, best_loss, best_epoch = time.perf_counter(), math.inf, 0
     for epoch in range(settings.epochs):
         shift = np.random.default_rng((settings.seed, epoch)).integers(len(train_ids))
         text = np.roll(train_ids, shift)  # each epoch cuts its windows elsewhere
         batches = make_dataset(text, settings.batch_size, settings.sequence_length)
         trainer.begin(epoch)
-        trainer.fit(
-            batches,
-            shuffle=False,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            verbose=verbose,
-        )
+        fit(batches, initial_epoch=epoch, verbose=show)
         train_loss = measure_loss(trainer, train_ids[:20_000], settings)
         validation_loss = None
         if len(validation_ids):
@@ -780,41 +958,20 @@ def train(model, train_ids, validation_ids, settings, verbose):
     dense.kernel.assign(projection @ keras.ops.transpose(embedding.embeddings))
 
 
-def make_folder(name):
-    """The path of a folder that exists and can be written to; a UserError if it cannot."""
-    folder = Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        message = (
-            f"cannot write to {name} ({error.strerror}): give another --output-dir"
-        )
-        raise UserError(message) from None
-
-
-def describe_epoch(row):
-    """A row of history as a line to read."""
-    perplexities = [
-        f"{row[f'{part}_perplexity']:,.1f} ({part})"
-        for part in ["train", "validation"]
-        if row[f"{part}_perplexity"] is not None
-    ]
-    return (
-        f"Epoch {row['epoch']}: perplexity {', '.join(perplexities)}, "
-        f"{row['seconds']:,.0f} s since the start"
-    )
+def describe(numbers):
+    """Named numbers as a list of texts such as "test tokens: 93,839", without the Nones."""
+    known = {name: value for name, value in numbers.items() if value is not None}
+    return [f"{n.replace('_', ' ')}: {round(v, 3):,}" for n, v in known.items()]
 
 
 # %%
 if training:
     output_dir = make_folder(settings.output_dir)
-    verbose = 1 if in_notebook or sys.stdout.isatty() else 2  # a bar, or a line
+    show = 1 if in_notebook or sys.stdout.isatty() else 2
     history = []
-    for row in train(model, train_ids, validation_ids, settings, verbose):
+    for row in train(model, train_ids, validation_ids, settings, show):
         history.append(row)
-        print(describe_epoch(row))
+        print(", ".join(describe(row)))
     generator = make_generator(model, vocabulary, settings.token_kind)
 
 # %% [markdown]
@@ -824,9 +981,10 @@ if training:
 # over the whole vocabulary, `[UNK]` counted like any other token. Beside it stands the
 # *unigram* baseline, which knows how frequent words are and nothing else.
 #
-# Perplexities over different vocabularies do not compare. *Bits per character* nearly do:
-# there an unknown token costs what `[UNK]` costs, then its letters, then an end mark, by
-# how frequent letters are in the words of the training part.
+# Perplexities over different vocabularies do not compare. *Bits per character* do, where
+# the text is the same: an unknown token costs what `[UNK]` costs, then its letters, then an
+# end mark, by how frequent letters are in the words of the training part. With `words`,
+# the characters are those of the stripped text: no capitals, no punctuation.
 
 
 # %%
@@ -868,36 +1026,20 @@ def score_parts(generator, train_tokens, validation_tokens, test_tokens):
     }
 
 
-def describe_scores(scores):
-    """The scores as lines to read."""
-    if scores["test_perplexity"] is None:
-        return "No test part, no score."
-    return "\n".join(
-        [
-            f"Test perplexity        {scores['test_perplexity']:8,.1f}",
-            f"Unigram baseline       {scores['unigram_perplexity']:8,.1f}",
-            f"Bits per character     {scores['bits_per_character']:8.3f}",
-            f"Tokens scored          {scores['test_tokens']:8,}",
-            f"Vocabulary             {scores['vocabulary_size']:8,}",
-            f"Unknown tokens         {scores['unknown_share']:8.1%}",
-        ]
-    )
-
-
 def draw_curves(history, path):
     """Draw loss and perplexity of training and validation, epoch by epoch, as a PNG."""
     from matplotlib.figure import Figure  # needs no screen, unlike pyplot
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
+    left.set(title="Loss", xlabel="epoch", ylabel="nats per token")
+    right.set(title="Perplexity", xlabel="epoch", ylabel="perplexity")
     epochs = [row["epoch"] for row in history]
     for part in ["train", "validation"]:
         perplexities = [row[f"{part}_perplexity"] for row in history]
         if None not in perplexities:
             left.plot(epochs, np.log(perplexities), "o-", label=part)
             right.plot(epochs, perplexities, "o-", label=part)
-    left.set(xlabel="epoch", ylabel="loss (nats per token)", title="Loss")
-    right.set(xlabel="epoch", ylabel="perplexity", title="Perplexity")
     for axes in [left, right]:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -916,7 +1058,7 @@ def show_picture(path):
 # %%
 if training:
     scores = score_parts(generator, *parts)
-    print(describe_scores(scores))
+    print(*describe(scores), sep="\n")
     draw_curves(history, output_dir / "curves.png")
     if in_notebook:
         show_picture(output_dir / "curves.png")
@@ -964,13 +1106,12 @@ def write_file(path, text):
         part.write_text(text, encoding="utf-8")
 
 
-def format_history(history):
-    """The rows of history as CSV."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, history[0])
-    writer.writeheader()
-    writer.writerows(history)
-    return file.getvalue()
+def save_history(history, path):
+    """Write the rows of history as CSV."""
+    with replacing(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, history[0])
+        writer.writeheader()
+        writer.writerows(history)
 
 
 def save_generator(model, vocabulary, report, path):
@@ -1028,7 +1169,7 @@ def load_generator(path):
 # %%
 if training:
     report = make_report(settings, corpus, scores, history)
-    write_file(output_dir / "history.csv", format_history(history))
+    save_history(history, output_dir / "history.csv")
     write_file(output_dir / "report.json", json.dumps(report, indent=2))
     save_generator(model, vocabulary, report, output_dir / "generator.keras")
     print("Kept:", ", ".join(sorted(str(path) for path in output_dir.iterdir())))

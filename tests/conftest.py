@@ -31,7 +31,7 @@ def toy_text(num_sentences=600):
     return "\n".join(lines)
 
 
-def run(*options, folder):
+def run(*options, folder, **environment):
     """What `python script options` gives in a folder: code, output and errors."""
     return subprocess.run(
         [sys.executable, str(SCRIPT), *options],
@@ -39,7 +39,7 @@ def run(*options, folder):
         capture_output=True,
         text=True,
         timeout=300,
-        env=os.environ | {"COLUMNS": "60", "PYTHONIOENCODING": "utf-8"},
+        env=os.environ | {"COLUMNS": "60", "PYTHONIOENCODING": "utf-8"} | environment,
     )
 
 

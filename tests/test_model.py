@@ -121,7 +121,7 @@ def test_what_is_learnt_is_handed_to_the_plain_model(keras):
     """The generator scores as the trainer did: the table, tied, became Dense's kernel."""
     ids = np.tile(np.arange(1, 9), 40)
     model = program.build_model(len(VOCABULARY), SETTINGS)
-    rows = list(program.train(model, ids, ids[:100], SETTINGS, verbose=0))
+    rows = list(program.train(model, ids, ids[:100], SETTINGS, show=0))
     generator = program.make_generator(model, VOCABULARY, "words")
     loss = program.score_tokens(generator, ids[:100]).mean()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -135,7 +135,7 @@ def test_training_stops_and_keeps_the_best_when_validation_gets_worse(keras):
     train_ids, validation_ids = draw.integers(1, 16, size=(2, 200))
     settings = program.replace(SETTINGS, epochs=99, learning_rate=0.1, patience=9)
     model = program.build_model(len(VOCABULARY), settings)
-    rows = list(program.train(model, train_ids, validation_ids, settings, verbose=0))
+    rows = list(program.train(model, train_ids, validation_ids, settings, show=0))
     losses = [row["validation_loss"] for row in rows]
     best = int(np.argmin(losses))
     assert len(rows) == best + 1 + settings.patience < settings.epochs
@@ -148,7 +148,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(keras, monkeypatch):
     monkeypatch.setattr(program, "measure_loss", lambda *_: math.nan)
     model = program.build_model(len(VOCABULARY), SETTINGS)
     with pytest.raises(program.UserError, match="smaller --learning-rate"):
-        list(program.train(model, np.arange(100) % 16, [], SETTINGS, verbose=0))
+        list(program.train(model, np.arange(100) % 16, [], SETTINGS, show=0))
 
 
 def test_spelling_costs_letters_and_an_end_mark_with_one_added():

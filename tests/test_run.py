@@ -6,10 +6,8 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import zipfile
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import h5py
 import numpy as np
@@ -63,7 +61,7 @@ def test_report_says_what_was_run_and_how_good_it_was(toy_folder):
     assert report["bits_per_character"] > 0
     assert report["train_seconds"] > 0 and report["peak_memory_mb"] > 50
     output = (toy_folder / "output.txt").read_text(encoding="utf-8")
-    assert re.search(rf"Test perplexity +{report['test_perplexity']:,.1f}\n", output)
+    assert f"test perplexity: {round(report['test_perplexity'], 3)}\n" in output
 
 
 def test_samples_at_two_temperatures_are_printed_and_kept(toy_folder):
@@ -178,14 +176,15 @@ def test_help_is_grouped_and_names_every_setting(tmp_path):
 
 MISTAKES = {
     "--corpus missing.txt": "cannot read missing.txt",
-    "--corpus .": "cannot read .",
-    "--corpus empty.txt": "training part has 0 tokens",
+    "--corpus nothing": "cannot read nothing",
+    "--corpus /dev/zero": "cannot read /dev/zero",
+    "--corpus empty.txt": "0 tokens are too few",
     "--corpus short.txt": "a longer text",
     "--corpus binary.txt": "binary file",
-    "--corpus latin.txt": "not UTF-8",
+    "--corpus undefined.txt": "binary file",
     "--corpus unique.txt --batch-size 2": "smaller --min-count",
     "--corpus toy.txt --max-tokens 50": "a longer text",
-    "--corpus toy.txt --output-dir toy.txt": "give another --output-dir",
+    "--corpus toy.txt --output-dir toy.txt": "give another folder",
     "--unknown 3": "--unknown",
     "--epoch 3": "--epoch",
     "--epochs": "--epochs",
@@ -217,10 +216,11 @@ MISTAKES = {
 def bad_folder(toy_folder):
     """The toy folder with the texts and models that no run should accept."""
     whole = (toy_folder / "runs" / "generator.keras").read_bytes()
+    (toy_folder / "nothing").mkdir()
     (toy_folder / "empty.txt").write_text("")
     (toy_folder / "short.txt").write_text("to be or not to be")
     (toy_folder / "binary.txt").write_bytes(b"king\0queen " * 5000)
-    (toy_folder / "latin.txt").write_bytes("fée ".encode("latin-1") * 5000)
+    (toy_folder / "undefined.txt").write_bytes(b"f\x81e " * 5000)
     letters = [a + b + c for a in "abcdefgh" for b in "abcdefgh" for c in "abcdefgh"]
     (toy_folder / "unique.txt").write_text(" ".join(letters))
     (toy_folder / "truncated.keras").write_bytes(whole[: len(whole) // 2])
@@ -270,72 +270,3 @@ def test_a_full_disk_is_one_clear_error(tmp_path):
     with pytest.raises(program.UserError, match="No space left on device.*make room"):
         with program.replacing(path):
             raise OSError(28, "No space left on device")
-
-
-WORKS = {"a.txt": b"First works.\n", "b.txt": b"Second works.\n"}
-
-
-def works_archive():
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("repository/README.md", "not a work")
-        archive.writestr("repository/shakespeare/", "")
-        for name in sorted(WORKS, reverse=True):
-            archive.writestr(f"repository/shakespeare/{name}", WORKS[name])
-    return file.getvalue()
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A server on this machine whose `body` is what the works' address gives."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.server.requests += 1
-            self.send_response(self.server.status)
-            self.send_header("Content-Length", str(len(self.server.body)))
-            self.end_headers()
-            self.wfile.write(self.server.body)
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.status, server.body, server.requests = 200, works_archive(), 0
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/works.zip"
-        monkeypatch.setattr(program, "WORKS_URL", address)
-        digest = sha256(b"".join(WORKS.values())).hexdigest()
-        monkeypatch.setattr(program, "WORKS_SHA256", digest)
-        monkeypatch.chdir(tmp_path)
-        yield server
-        server.shutdown()
-
-
-def test_the_works_are_downloaded_once_and_kept(server, tmp_path):
-    for _ in range(2):
-        corpus = program.load_corpus("works")
-        assert corpus.text == "First works.\nSecond works.\n"
-        assert corpus.sha256 == program.WORKS_SHA256
-    assert server.requests == 1
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["works.txt"]
-
-
-@pytest.mark.parametrize(
-    ("status", "body"), [(404, b""), (200, b"<html>"), (200, works_archive()[:-9])]
-)
-def test_a_bad_download_leaves_nothing(server, tmp_path, status, body):
-    server.status, server.body = status, body
-    with pytest.raises(program.UserError, match="--corpus FILE"):
-        program.load_corpus("works")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_text_is_not_taken_for_the_works(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "WORKS_SHA256", "0" * 64)
-    with pytest.raises(program.UserError, match="not the expected text"):
-        program.load_corpus("works")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "works.txt").write_text("damaged")
-    with pytest.raises(program.UserError, match="delete it"):
-        program.load_corpus("works")

@@ -8,7 +8,7 @@ import sys
 import jupytext
 import nbformat
 import pytest
-from conftest import NOTEBOOK, ROOT, SCRIPT, TOY_OPTIONS, toy_text
+from conftest import NOTEBOOK, ROOT, SCRIPT, TOY_OPTIONS, run, toy_text
 from nbclient import NotebookClient
 
 
@@ -100,7 +100,7 @@ def test_notebook_alone_in_a_folder_runs_from_top_to_bottom(tmp_path):
     notebook = run_notebook(tmp_path, TOY_OPTIONS)
     outputs = [o for c in notebook.cells for o in c.get("outputs", [])]
     printed = "".join(o.text for o in outputs if o.output_type == "stream")
-    assert "Test perplexity" in printed and "king" in printed
+    assert "test perplexity" in printed and "king" in printed
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 1
     assert (tmp_path / "runs" / "generator.keras").exists()
 
@@ -108,3 +108,8 @@ def test_notebook_alone_in_a_folder_runs_from_top_to_bottom(tmp_path):
 def test_a_mistake_in_a_notebook_is_an_exception_with_the_same_words(tmp_path):
     with pytest.raises(Exception, match="--epochs 0: give 1 to 10,000"):
         run_notebook(tmp_path, ["--epochs", "0"])
+
+
+def test_readme_shows_the_help_as_it_is(tmp_path):
+    finished = run("--help", folder=tmp_path, COLUMNS="80")
+    assert finished.stdout in (ROOT / "README.md").read_text(encoding="utf-8")

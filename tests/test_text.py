@@ -45,10 +45,15 @@ def test_shares_of_zero_leave_everything_to_training():
 
 
 def test_a_text_that_is_too_short_is_refused_with_numbers():
-    with pytest.raises(program.UserError, match="6 tokens.*need 7"):
-        program.split_tokens(["a"] * 6, settings())
-    with pytest.raises(program.UserError, match="validation part has 1 tokens"):
-        program.split_tokens(["a"] * 10, settings())
+    shares = {"validation_share": 0, "test_share": 0}
+    with pytest.raises(
+        program.UserError, match="6 tokens are too few for 2 streams of 3"
+    ):
+        program.split_tokens(["a"] * 6, settings(**shares))
+    assert program.split_tokens(["a"] * 7, settings(**shares))
+    with pytest.raises(program.UserError, match="too few"):
+        program.split_tokens(["a"] * 20, settings())  # two to validate in two streams
+    assert program.split_tokens(["a"] * 30, settings())
 
 
 def test_vocabulary_is_unknown_then_the_most_frequent_first():
