@@ -1,0 +1,65 @@
+"""Seconds and memory to get a text ready for training, as the text grows.
+
+    python benchmarks/preparing.py [TEXT]
+
+TEXT (default: the works) is taken 1, 4 and 16 times, each in a process of its own that does
+what the script does before it trains. Then words a second, for ASCII and for Cyrillic.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import shakespeare_text_generator_using_gru as program
+
+
+def prepare(path):
+    """Seconds and peak MB from a file to ids and advice."""
+    start, settings = time.perf_counter(), program.Settings()
+    corpus = program.load_corpus(str(path))
+    tokens = program.tokenize(corpus.text, "words")
+    parts = program.split_tokens(tokens, settings)
+    vocabulary = program.build_vocabulary(parts[0], settings.min_count)
+    ids = [program.encode(part, vocabulary) for part in parts]
+    list(program.advise(corpus.text, ids[0], vocabulary, settings))
+    return time.perf_counter() - start, program.peak_memory_mb()
+
+
+def words_a_second(text):
+    """Millions of words a second from a text to words, the best of five times."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        words = program.tokenize(text, "words")
+        seconds.append(time.perf_counter() - start)
+    return len(words) / min(seconds) / 1e6
+
+
+def transliterate(text):
+    """The text with Cyrillic letters in the place of Latin ones."""
+    latin = "abcdefghijklmnopqrstuvwxyz"
+    cyrillic = "абцдефгхижклмнопкрстувшхыз"
+    both = latin + latin.upper(), cyrillic + cyrillic.upper()
+    return text.translate(str.maketrans(*both))
+
+
+if __name__ == "__main__":
+    text = program.load_corpus((sys.argv[1:] or ["works"])[0]).text
+    for times in [1, 4, 16]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.txt"
+            path.write_text(text * times, encoding="utf-8")
+            megabytes = path.stat().st_size / 1e6
+            with ProcessPoolExecutor(1) as pool:
+                seconds, peak = pool.submit(prepare, path).result()
+        print(
+            f"{times:2} times {megabytes:6.1f} MB  {seconds:6.2f} s  "
+            f"{seconds / megabytes:.3f} s/MB  peak {peak:,} MB"
+        )
+    os.sched_setaffinity(0, [0]) if hasattr(os, "sched_setaffinity") else None
+    print(f"ASCII     {words_a_second(text):.1f} million words a second")
+    print(f"Cyrillic  {words_a_second(transliterate(text)):.1f} million words a second")
