@@ -25,7 +25,7 @@ def prepare(path):
     parts = program.split_tokens(tokens, settings)
     vocabulary = program.build_vocabulary(parts[0], settings.min_count)
     ids = [program.encode(part, vocabulary) for part in parts]
-    list(program.advise(corpus.text, ids[0], vocabulary, settings))
+    list(program.advise(parts[0], ids[0], vocabulary, settings))
     return time.perf_counter() - start, program.peak_memory_mb()
 
 

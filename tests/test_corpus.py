@@ -319,7 +319,7 @@ def advice(text, **changes):
     tokens = program.tokenize(text, "words")
     vocabulary = program.build_vocabulary(tokens, 1)
     ids, chosen = program.encode(tokens, vocabulary), program.Settings(**changes)
-    return list(program.advise(text, ids, vocabulary, chosen))
+    return list(program.advise(tokens, ids, vocabulary, chosen))
 
 
 def test_advice_is_given_where_it_helps_and_not_elsewhere():

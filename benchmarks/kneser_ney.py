@@ -1,0 +1,96 @@
+"""The strongest counting baseline: interpolated modified Kneser-Ney, on the very same ids.
+
+    python benchmarks/kneser_ney.py [CORPUS]
+
+S. Chen and J. Goodman 1998, An Empirical Study of Smoothing Techniques for Language
+Modeling. An n-gram's count is lowered by a discount, and what that sets free goes to the
+n-gram without its first word, whose "count" is in how many different contexts it stands.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import shakespeare_text_generator_using_gru as program
+
+
+def find(keys, wanted):
+    """The positions of wanted in sorted keys; -1 where it is not among them."""
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[places] == wanted, places, -1)
+
+
+def number_grams(ids, order, vocabulary_size):
+    """For n = 1 to order: the sorted keys of all n-grams, and which ends where in ids.
+
+    A key is (number of the first n - 1 words) * vocabulary_size + last word.
+    """
+    grams = [(np.arange(vocabulary_size), ids.astype(np.int64))]
+    for n in range(2, order + 1):
+        wanted = grams[-1][1][:-1] * vocabulary_size + ids[1:]
+        wanted[: n - 2] = -1  # too near to the start
+        keys, numbers = np.unique(wanted[n - 2 :], return_inverse=True)
+        ends = np.full(len(ids), -1)
+        ends[n - 1 :] = numbers
+        grams.append((keys, ends))
+    return grams
+
+
+def fit(ids, order, vocabulary_size):
+    """For n = 1 to order: keys, discounted shares (of each key), weights (of each prefix).
+
+    A share is (count - discount) / (sum of the counts with that prefix); a weight is what
+    the discounts have set free there, for the next lower order.
+    """
+    grams, levels = number_grams(ids, order, vocabulary_size), []
+    for n, (keys, ends) in enumerate(grams, start=1):
+        if n == order:
+            counts = np.bincount(ends[n - 1 :], minlength=len(keys))
+        else:  # how many different words stand before it
+            longer = grams[n][1]
+            _, first = np.unique(longer[n:], return_index=True)
+            counts = np.bincount(ends[first + n], minlength=len(keys))
+        once, twice, *_ = often = np.bincount(np.minimum(counts, 5), minlength=6)[1:5]
+        discounts = np.array([0, 0.5, 1, 1.5])  # where a text is too small to tell
+        if often.all():
+            rises = once / (once + 2 * twice) * often[1:] / often[:3]
+            discounts[1:] = np.arange(1, 4) - np.arange(2, 5) * rises
+        taken = discounts.clip(0)[np.minimum(counts, 3)]
+        prefixes = keys // vocabulary_size
+        total = np.maximum(np.bincount(prefixes, counts), 1e-9)
+        weights = np.bincount(prefixes, taken) / total
+        weights[np.bincount(prefixes, counts) == 0] = 1  # nothing known: all goes down
+        levels.append((keys, (counts - taken) / total[prefixes], weights))
+    return levels
+
+
+def score(levels, ids, vocabulary_size):
+    """The probability of each id after those before it, (len(ids),)."""
+    keys, shares, weights = levels[0]
+    probabilities = shares[ids] + weights[0] / vocabulary_size
+    ends = ids.astype(np.int64)
+    for n, (keys, shares, weights) in enumerate(levels[1:], start=2):
+        prefixes = np.concatenate([[-1], ends[:-1]])
+        known = (prefixes >= 0) & (prefixes < len(weights))
+        found = np.where(known, find(keys, prefixes * vocabulary_size + ids), -1)
+        share = np.where(found >= 0, shares[found], 0)
+        weight = np.where(known, weights[np.where(known, prefixes, 0)], 1)
+        probabilities = share + weight * probabilities
+        ends = found
+    return probabilities
+
+
+if __name__ == "__main__":
+    settings = program.Settings(corpus=(sys.argv[1:] or ["works"])[0])
+    text = program.load_corpus(settings.corpus).text
+    parts = program.split_tokens(program.tokenize(text, "words"), settings)
+    vocabulary = program.build_vocabulary(parts[0], settings.min_count)
+    train, *held_out = [program.encode(part, vocabulary) for part in parts]
+    print("perplexity                validation      test")
+    for order in [3, 5]:
+        levels = fit(train, order, len(vocabulary))
+        nats = [-np.log(score(levels, ids, len(vocabulary))).mean() for ids in held_out]
+        columns = "".join(f"{program.perplexity(n):10.1f}" for n in nats)
+        print(f"Kneser-Ney, {order}-gram       {columns}")
