@@ -521,17 +521,15 @@ def find_passage(token_ids, doublings=5):
     """Where the most frequent run of 2**doublings tokens stands first, and how often."""
     if len(token_ids) < 2**doublings:
         return 0, 0
-    hashes = token_ids.astype(
-        np.uint64
-    )  # of runs of 1, 2, 4, ... tokens; they may wrap
-    for step in 2 ** np.arange(doublings):
-        factor = pow(0x9E3779B97F4A7C15, int(step), 2**64)
-        hashes = hashes[:-step] * np.uint64(factor) + hashes[step:]
+    hashes = token_ids.astype(np.uint64)  # of runs of 1, then 2, 4, ... tokens
+    for step in [2**n for n in range(doublings)]:
+        factor = np.uint64(pow(0x9E3779B97F4A7C15, step, 2**64))
+        hashes = hashes[:-step] * factor + hashes[step:]
     values, counts = np.unique(hashes, return_counts=True)
     return int(np.argmax(hashes == values[counts.argmax()])), int(counts.max())
 
 
-def advise(text, train_ids, vocabulary, settings):
+def advise(train_tokens, train_ids, vocabulary, settings):
     """Yield what is better known before a text is trained on, with what to do about it."""
     size, width = settings.embedding_size, settings.hidden_size
     weights = len(vocabulary) * size + 3 * width * (size + width)
@@ -540,11 +538,13 @@ def advise(text, train_ids, vocabulary, settings):
             f"the network has {weights:,} weights to learn {len(train_ids):,} tokens by "
             "heart: a longer text or --embedding-size 64 --hidden-size 64 may be better"
         )
+    if settings.token_kind == "characters":
+        return
     start, count = find_passage(train_ids)
-    if count >= 10 and settings.token_kind == "words":
-        passage = " ".join(decode(train_ids[start : start + 8], vocabulary))
+    if count >= 10:
+        passage = " ".join(train_tokens[start : start + 8])
         yield f"one passage stands {count:,} times, cut it if it is no text: {passage} ..."
-    if settings.token_kind == "words" and len(text) > 20 * len(train_ids):
+    if sum(map(len, train_tokens)) > 15 * len(train_tokens):
         yield "there are few blanks between its words: try --token-kind characters"
 
 
@@ -557,7 +557,7 @@ if training:
     for name, ids in zip(["Training", "Validation", "Test"], all_ids):
         share = np.mean(ids == 0) if len(ids) else 0
         print(f"{name} part: {len(ids):,} tokens, {share:.1%} of them [UNK]")
-    for advice in advise(corpus.text, all_ids[0], vocabulary, settings):
+    for advice in advise(parts[0], all_ids[0], vocabulary, settings):
         print("Advice:", advice)
 
 # %% [markdown]
@@ -811,7 +811,7 @@ def sampled_loss(hidden, targets, table, bias, odds, chance):
     edges = np.cumsum(odds).astype(np.float32)
     num_sampled = round(edges[-1])
     strides = ops.arange(float(num_sampled)) + random.uniform((1,), seed=chance)
-    sample = ops.minimum(ops.searchsorted(edges, strides, side="right"), len(odds) - 1)
+    sample = ops.minimum(tf.searchsorted(edges, strides, side="right"), len(odds) - 1)
     sample, targets = ops.cast(sample, "int64"), ops.cast(targets, "int64")[:, None]
     always, sometimes = ops.ones_like(targets, "float32"), odds.astype("float32")
     values = sample, always, ops.take(sometimes, sample)  # how often each is expected
