@@ -293,6 +293,7 @@ def letters(text):
 @settings(max_examples=300)
 def test_words_lose_no_letter_but_with_a_digit(text):
     """On any Unicode text; in a word with digits all goes, in others only signs go."""
+    assert program.cut_notices(text) == text
     words = program.tokenize(text, "words")
     if not any(unicodedata.category(c)[0] == "N" for c in text.lower()):
         assert [c for word in words for c in letters(word)] == letters(text)

@@ -85,13 +85,27 @@ def test_the_sampled_softmax_estimates_the_full_one_without_bias(keras):
     draw = np.random.default_rng(2)
     size, hidden, targets = 300, draw.normal(size=(8, 6)), draw.integers(300, size=8)
     table, bias = draw.normal(size=(size, 6)), draw.normal(size=size)
-    arrays = [a.astype("float32") for a in (hidden, targets, table, bias)]
+    hidden, table, bias = (a.astype("float32") for a in (hidden, table, bias))
+    arrays = hidden, targets, table, bias
     odds = program.sampling_odds(size, 150)
     chance = keras.random.SeedGenerator(3)
     losses = [program.sampled_loss(*arrays, odds, chance) for _ in range(400)]
     full = float(program.full_loss(*arrays))
     assert np.mean(losses) == pytest.approx(full, rel=0.01)
     assert np.std(losses) > 0
+
+
+def test_the_full_softmax_is_the_cross_entropy_of_keras(keras):
+    draw = np.random.default_rng(2)
+    shapes = (8, 6), (30, 6), (30,)
+    hidden, table, bias = (draw.normal(size=s).astype("float32") for s in shapes)
+    targets = draw.integers(30, size=8)
+    logits = hidden @ table.T + bias
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    expected = float(loss(targets, logits))
+    assert float(program.full_loss(hidden, targets, table, bias)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_gradients_are_dense_as_adam_needs_them(keras):
@@ -133,15 +147,18 @@ def test_what_is_learnt_is_handed_to_the_plain_model(keras):
 def test_training_stops_and_keeps_the_best_when_validation_gets_worse(keras):
     draw = np.random.default_rng(5)
     train_ids, validation_ids = draw.integers(1, 16, size=(2, 200))
-    settings = program.replace(SETTINGS, epochs=99, learning_rate=0.1, patience=9)
+    changes = {"epochs": 99, "learning_rate": 0.1, "patience": 9}
+    settings = program.replace(SETTINGS, embedding_size=7, **changes)  # no projection
     model = program.build_model(len(VOCABULARY), settings)
     rows = list(program.train(model, train_ids, validation_ids, settings, show=0))
     losses = [row["validation_loss"] for row in rows]
     best = int(np.argmin(losses))
     assert len(rows) == best + 1 + settings.patience < settings.epochs
-    generator = program.make_generator(model, VOCABULARY, "words")
-    kept = program.score_tokens(generator, validation_ids).mean()
-    assert abs(kept - losses[best]) < abs(kept - losses[-1])
+    trainer = program.make_trainer(model, settings)
+    trainer.compile(jit_compile=False)
+    kept = program.measure_loss(trainer, validation_ids, settings)
+    assert kept == pytest.approx(losses[best], abs=1e-5)
+    assert kept < losses[-1] - 1e-4
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(keras, monkeypatch):
