@@ -93,16 +93,34 @@ def make_folder(name):
 # largest value that make sense, default. The options of the command line are made from
 # these lines (`hidden_size` is `--hidden-size` there). In a notebook, write them into the
 # list `options` below, for example `["--epochs", "2", "--prompt", "to be"]`.
+#
+# A preset is a start that other options change: `quick` takes about a minute on a laptop,
+# `standard` five, `best` up to an hour.
 
 
 # %%
+PRESETS = {  # what each changes in the settings below
+    "quick": {"epochs": 2},
+    "standard": {},
+    "best": {"embedding_size": 400, "hidden_size": 400, "learning_rate": 0.003}
+    | {"dropout": 0.6, "recurrent_dropout": 0.3, "epochs": 36, "patience": 5},
+}
+KINDS = {  # the same for each kind of token
+    "words": {},
+    "characters": {"min_count": 1, "embedding_size": 64, "hidden_size": 512}
+    | {"sequence_length": 128},
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of one run, each with its meaning and its limits."""
 
+    preset: Annotated[str, "how long to train, how large to be", *PRESETS] = "standard"
+
     # What is read
     corpus: Annotated[str, "works, tiny, t8, sonnets, a file, folder or URL"] = "works"
-    token_kind: Annotated[str, "what a token is", "words", "characters"] = "words"
+    token_kind: Annotated[str, "what a token is", *KINDS] = "words"
     min_count: Annotated[int, "tokens seen less often become [UNK]", 1, 10**6] = 2
     max_tokens: Annotated[int, "read only the first N tokens; 0: all", 0, 10**9] = 0
     validation_share: Annotated[float, "share kept to say when to stop", 0, 0.9] = 0.1
@@ -115,11 +133,14 @@ class Settings:
 
     # How it learns
     dropout: Annotated[float, "share of the GRU's output hidden", 0, 0.9] = 0.4
-    num_sampled: Annotated[int, "rivals that a token meets; 0: all", 0, 10**6] = 1024
+    recurrent_dropout: Annotated[float, "of its recurrent kernel", 0, 0.9] = 0.0
+    hide_words: Annotated[float, "share of local words read as [UNK]", 0, 1] = 0.5
+    num_sampled: Annotated[int, "rivals on a CPU; 0, or a GPU: all", 0, 10**6] = 1024
     sequence_length: Annotated[int, "steps that learning looks back", 1, 10**4] = 35
     batch_size: Annotated[int, "streams of text read side by side", 1, 10**4] = 64
     learning_rate: Annotated[float, "highest rate of Adam", 1e-7, 1] = 0.004
     epochs: Annotated[int, "times the training part is read", 1, 10**4] = 8
+    minutes: Annotated[float, "as many epochs as fit in; 0: --epochs", 0, 10**4] = 0
     patience: Annotated[int, "epochs without progress until it stops", 1, 10**4] = 2
     output_dir: Annotated[str, "folder for all that is kept"] = "runs"
 
@@ -147,6 +168,7 @@ class Settings:
 
 
 GROUPS = {  # each begins with the setting named
+    "preset": "a start for all that follows",
     "corpus": "what is read",
     "embedding_size": "the network",
     "dropout": "how it learns",
@@ -187,8 +209,6 @@ def read_settings(options):
             help=meaning if field.default == "" else f"{meaning} ({field.default})",
         )
     given = vars(parser.parse_args(options))
-    if given.get("token_kind") == "characters":
-        given.setdefault("min_count", 1)
     if given.get("load"):
         for field in fields(Settings):
             if field.name == "load":
@@ -196,7 +216,9 @@ def read_settings(options):
             if field.name in given:
                 raise UserError(f"{option(field)} is for training, not for --load")
         given.setdefault("seed", int(np.random.default_rng().integers(10**6)))
-    return Settings(**given)
+    kind = KINDS.get(given.get("token_kind"), {})
+    preset = PRESETS.get(given.get("preset"), {})
+    return Settings(**(kind | preset | given))
 
 
 # %%
@@ -205,7 +227,7 @@ running = __name__ == "__main__"  # false where a test imports this file
 if running and not in_notebook:
     sys.excepthook = report_error
     sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter
-options = [] if in_notebook else sys.argv[1:]  # in a notebook, write them into []
+options = ["--preset", "quick"] if in_notebook else sys.argv[1:]
 settings = read_settings(options if running else [])
 training, writing = running and not settings.load, running
 
@@ -566,6 +588,11 @@ if training:
 # At every position the network is to say which token comes next, so the targets are the
 # inputs, shifted by one. The text is laid out as parallel streams, read side by side in
 # windows: what the GRU remembers at the end of a window is where it begins the next one.
+#
+# A play that was never seen has names and words of its own: in the held-out parts four
+# times as many words are unknown as in the training part. To expect that, the network
+# learns from a text like it. In each epoch some of the words that only one tenth of the
+# training part knows are hidden there: they count as `[UNK]`, other ones each time.
 
 
 # %%
@@ -585,6 +612,21 @@ def make_batches(token_ids, batch_size, sequence_length):
         return windows.swapaxes(0, 1).reshape(-1, sequence_length)
 
     return cut(token_ids), cut(token_ids[1:])
+
+
+def hide_local_words(token_ids, vocabulary_size, settings, random):
+    """The ids with 0, for [UNK], in the place of a share of the local words' ids.
+
+    A word is local to a tenth of the text if it would be unknown there, had the network
+    learnt from the other nine tenths. It is hidden in all of its tenth, or not at all.
+    """
+    tenths = np.arange(len(token_ids)) * 10 // len(token_ids)
+    counts = np.bincount(token_ids * 10 + tenths, minlength=vocabulary_size * 10)
+    counts = counts.reshape(vocabulary_size, 10)
+    elsewhere = counts.sum(axis=1, keepdims=True) - counts
+    hidden = random.random(counts.shape) < settings.hide_words
+    hidden &= elsewhere < settings.min_count
+    return np.where(hidden[token_ids, tenths], 0, token_ids)
 
 
 # %%
@@ -711,6 +753,11 @@ def start_tensorflow():
         os.close(stderr)
 
 
+def suit_device(settings, device):
+    """The settings for a device: a GPU scores the whole vocabulary as fast as a sample."""
+    return replace(settings, num_sampled=0) if device == "GPU" else settings
+
+
 def build_model(vocabulary_size, settings):
     """Embedding → GRU → Dense: ids (batch, time) to logits (batch, time, vocabulary)."""
     import keras
@@ -741,7 +788,9 @@ def make_generator(model, vocabulary, token_kind):
 
 # %%
 if training:
-    print("Training on the", start_tensorflow())
+    device = start_tensorflow()
+    print("Training on the", device)
+    settings = suit_device(settings, device)
     model = build_model(len(vocabulary), settings)
     model.summary()
     untrained = make_generator(model, vocabulary, settings.token_kind)
@@ -757,7 +806,10 @@ if training:
 #
 # - **The output uses the embedding's table** instead of a matrix of its own (weight tying):
 #   half the weights, and rare words are learnt from both sides.
-# - **Its bias starts at the words' frequencies**, so that the table need not learn them.
+# - **Words share what they have in common.** A word's vector is one of its own plus those of
+#   its last two, last three and first four letters. Most words are rare; what *loveth* means
+#   and where it may stand is learnt from *lovely* and *giveth*, too.
+# - **The bias starts at the words' frequencies**, so that the table need not learn them.
 # - **A sampled softmax.** Scoring 14,000 words at each step would be most of the work. While
 #   training, the right word is compared with 1,024 others, the frequent ones always, a rare
 #   one now and then and with its weight raised to make up for it. Every perplexity that you
@@ -765,12 +817,19 @@ if training:
 # - **Dropout** of whole words and of vector elements, the same ones at every step of a
 #   window, and a rate that warms up and then falls along a cosine.
 #
+# All this is scaffolding. What training leaves in the model is a plain Embedding → GRU →
+# Dense: the sums become the embedding's table, and the same numbers Dense's kernel.
+#
 # The state is carried from window to window, while the gradient stops at the window's edge
 # (truncated backpropagation through time). After each epoch the validation part is scored;
-# the best weights are kept.
+# the best weights are kept. Twenty steps of a copy tell beforehand how long it will take.
+# Ctrl-C (in a notebook: the square button) ends the training early, not the program.
 
 
 # %%
+NUM_TRAIN_SCORED = 20_000  # tokens of the training part that are scored each epoch
+
+
 def token_frequencies(token_ids, vocabulary_size):
     """Each token's share of token_ids, (vocabulary_size,); one never seen counts as one."""
     counts = np.maximum(np.bincount(token_ids, minlength=vocabulary_size), 1)
@@ -790,65 +849,91 @@ def sampling_odds(vocabulary_size, num_sampled):
     return np.minimum(1, scale / rank)
 
 
-def full_loss(hidden, targets, table, bias):
-    """The mean cross-entropy, in nats, over the whole vocabulary."""
-    from keras import ops
-
-    logits = hidden @ ops.transpose(table) + bias
-    chosen = ops.sum(hidden * ops.take(table, targets, axis=0), axis=-1)
-    chosen += ops.take(bias, targets)  # twice as fast as to look them up in logits
-    return ops.mean(ops.logsumexp(logits, axis=-1) - chosen)
-
-
-def sampled_loss(hidden, targets, table, bias, odds, chance):
-    """The mean cross-entropy, in nats, of targets against a sample of the vocabulary.
+def draw_sample(odds, chance):
+    """Ids of tokens, each as likely to be among them as its odds say, (sum(odds),) int32.
 
     The sample is systematic: strides of 1 through the running sum of the odds, from a
-    random start, so that no token is drawn twice. Each counts 1 / odds times.
+    random start, so that no token is drawn twice.
     """
     import tensorflow as tf
     from keras import ops, random
 
     edges = np.cumsum(odds).astype(np.float32)
-    num_sampled = round(edges[-1])
-    strides = ops.arange(float(num_sampled)) + random.uniform((1,), seed=chance)
-    sample = ops.minimum(tf.searchsorted(edges, strides, side="right"), len(odds) - 1)
+    strides = ops.arange(round(edges[-1]), dtype="float32")
+    strides += random.uniform((1,), seed=chance)
+    return ops.minimum(tf.searchsorted(edges, strides, side="right"), len(odds) - 1)
+
+
+def sampled_loss(hidden, targets, sample, table, bias, odds):
+    """The mean cross-entropy, in nats, of targets against a sample of the vocabulary.
+
+    Targets and sample are rows of table and bias. Each of the sample counts 1 / odds times.
+    """
+    import tensorflow as tf
+    from keras import ops
+
     sample, targets = ops.cast(sample, "int64"), ops.cast(targets, "int64")[:, None]
-    always, sometimes = ops.ones_like(targets, "float32"), odds.astype("float32")
-    values = sample, always, ops.take(sometimes, sample)  # how often each is expected
+    always, size = ops.ones_like(targets, "float32"), sample.shape[0]
+    values = sample, always, odds  # how often each token is expected
     loss = tf.nn.sampled_softmax_loss(
-        table, bias, targets, hidden, num_sampled, len(odds), sampled_values=values
+        table, bias, targets, hidden, size, size, sampled_values=values
     )
     return ops.mean(loss)
 
 
-def make_trainer(model, settings):
-    """A Keras model that trains the layers of `model`, its output tied to its embedding.
+def full_loss(hidden, targets, table, bias):
+    """The mean cross-entropy, in nats, over the whole vocabulary."""
+    from keras import ops
 
-    Called with ids (batch_size, time) it gives vectors (batch_size, time, embedding_size)
-    to be compared with the embedding's table, and it remembers the GRUs' states.
+    logits = ops.matmul(hidden, ops.transpose(table)) + bias
+    chosen = ops.sum(hidden * ops.take(table, targets, axis=0), axis=-1)
+    chosen += ops.take(bias, targets)  # twice as fast as to look them up in logits
+    return ops.mean(ops.logsumexp(logits, axis=-1) - chosen)
+
+
+# %%
+def number_affixes(vocabulary):
+    """The numbers of each token's affixes, (vocabulary_size, 3) int32.
+
+    Those of "loves" are "-es", "-ves" and "love-". One that no other token has is 0.
+    """
+    affixes = [["-" + t[-2:], "-" + t[-3:], t[:4] + "-"] for t in vocabulary]
+    counts = Counter(affix for row in affixes for affix in set(row))
+    shared = [affix for affix, count in counts.items() if count > 1]
+    numbers = {affix: number for number, affix in enumerate(shared, start=1)}
+    return np.array([[numbers.get(affix, 0) for affix in row] for row in affixes])
+
+
+def make_trainer(model, vocabulary, settings):
+    """A Keras model that trains `model`: its GRUs, its bias, and what makes its tables.
+
+    Called with inputs and targets, ids (batch_size, time), it gives their loss, and it
+    remembers the GRUs' states. `fold` writes the tables into the layers of `model`.
     """
     import keras
+    import tensorflow as tf
     from keras import ops, random
 
     batch_size, dropout = settings.batch_size, settings.dropout
-    vocabulary_size, embedding_size = model.layers[0].embeddings.shape
+    forget = settings.recurrent_dropout
+    vocabulary_size, size = len(vocabulary), settings.embedding_size
     sampled = 0 < settings.num_sampled < vocabulary_size
     odds = sampling_odds(vocabulary_size, settings.num_sampled) if sampled else None
+    affixes = number_affixes(vocabulary)
+    embedding, *grus, dense = model.layers
 
     class Trainer(keras.Model):
         def __init__(self):
             super().__init__()
-            self.embedding, *self.grus, dense = model.layers
-            self.bias = dense.bias
+            self.words = self.add_weight((vocabulary_size, size), "glorot_uniform")
+            self.affixes = self.add_weight((affixes.max() + 1, size), "glorot_uniform")
+            self.grus, self.bias = grus, dense.bias
             self.projection = keras.layers.Identity()
-            if settings.hidden_size != embedding_size:
-                self.projection = keras.layers.Dense(
-                    embedding_size, use_bias=False, kernel_initializer="glorot_uniform"
-                )
+            if settings.hidden_size != size:
+                self.projection = keras.layers.Dense(size, use_bias=False)
             self.states = [
                 self.add_weight((batch_size, gru.units), "zeros", trainable=False)
-                for gru in self.grus
+                for gru in grus
             ]
             self.chance = random.SeedGenerator(settings.seed)
 
@@ -860,117 +945,223 @@ def make_trainer(model, settings):
             self.chance.state.assign(sequence.generate_state(2))
 
         def drop(self, x, rate, *shape):
-            return random.dropout(x, rate, noise_shape=shape, seed=self.chance)
+            """Dropout, the same one along what is 1 in the shape."""
+            return random.dropout(x, rate, noise_shape=shape or None, seed=self.chance)
 
-        def call(self, token_ids, training=False):
-            x = self.embedding(token_ids)
+        def vectors(self, token_ids):
+            """A token's own vector, and those of its affixes: their sum, for each token."""
+            # Times 1 makes dense gradients; Adam goes wrong on a table's sparse ones.
+            own = ops.take(self.words * 1.0, token_ids, axis=0)
+            numbers = ops.take(affixes, token_ids, axis=0)
+            return own + ops.sum(ops.take(self.affixes * 1.0, numbers, axis=0), axis=1)
+
+        def fold(self):
+            """Make `model` the plain Embedding → GRU → Dense that was learnt so far."""
+            table = self.vectors(np.arange(vocabulary_size))
+            projection = self.projection(ops.eye(settings.hidden_size))
+            embedding.embeddings.assign(table)
+            dense.kernel.assign(ops.matmul(projection, ops.transpose(table)))
+
+        def call(self, pair, training=False):
+            inputs, targets = (ops.reshape(ids, (-1,)) for ids in pair)
+            met = ops.arange(vocabulary_size)
+            if training and sampled:  # nobody needs the vectors of the other tokens
+                sample = draw_sample(odds, self.chance)
+                met, places = tf.unique(ops.concatenate([inputs, targets, sample]))
+                ends = np.cumsum([inputs.shape[0], targets.shape[0]])
+                inputs, targets, rivals = ops.split(places, ends)
+            table = self.vectors(met) if training else embedding.embeddings.value
+            bias = ops.take(self.bias * 1.0, met)
+            words = self.drop(table, dropout / 4, None, 1) if training else table
+            x = ops.take(words, ops.reshape(inputs, (batch_size, -1)), axis=0)
             if training:
-                words = self.drop(ops.ones((vocabulary_size, 1)), dropout / 4, None, 1)
-                x = x * ops.take(words, token_ids, axis=0)
-                x = self.drop(x, dropout / 2, batch_size, 1, embedding_size)
-            for gru, state in zip(self.grus, self.states):
-                x = gru(x, initial_state=state.value)
+                x = self.drop(x, dropout / 2, batch_size, 1, size)
+            for gru, state in zip(grus, self.states):
+                kernel = gru.cell.recurrent_kernel
+                kept = self.drop(kernel * 1.0, forget) if training else kernel.value
+                with keras.StatelessScope([(kernel, kept)]):  # DropConnect
+                    x = gru(x, initial_state=state.value)
                 state.assign(x[:, -1])
             if training:
                 x = self.drop(x, dropout, batch_size, 1, settings.hidden_size)
-            return self.projection(x)
+            hidden = ops.reshape(self.projection(x), (-1, size))
+            if training and sampled:
+                expected = ops.take(odds.astype("float32"), sample)
+                return sampled_loss(hidden, targets, rivals, table, bias, expected)
+            return full_loss(hidden, targets, table, bias)
 
         def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-            hidden = ops.reshape(y_pred, (-1, embedding_size))
-            targets = ops.reshape(y, (-1,))
-            # Times 1 makes dense gradients; Adam goes wrong on a table's sparse ones.
-            table, bias = self.embedding.embeddings * 1.0, self.bias * 1.0
-            if training and sampled:
-                return sampled_loss(hidden, targets, table, bias, odds, self.chance)
-            return full_loss(hidden, targets, table, bias)
+            return y_pred
 
     return Trainer()
 
 
+# %%
 def make_dataset(token_ids, batch_size, sequence_length):
     """The batches of make_batches as a tf.data.Dataset, in order."""
     import tensorflow as tf
 
-    arrays = make_batches(token_ids, batch_size, sequence_length)
+    pairs = make_batches(token_ids, batch_size, sequence_length)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread can double the seconds of an epoch
-    dataset = tf.data.Dataset.from_tensor_slices(arrays)
+    dataset = tf.data.Dataset.from_tensor_slices((pairs,))
     return dataset.batch(batch_size, drop_remainder=True).with_options(options)
 
 
 def measure_loss(trainer, token_ids, settings):
     """The mean cross-entropy of a part, nats per token, read as parallel streams."""
-    length = min(settings.sequence_length, (len(token_ids) - 1) // settings.batch_size)
+    longest = min(settings.sequence_length, 8)  # so few scores stay in the cache
+    length = min(longest, (len(token_ids) - 1) // settings.batch_size)
     trainer.begin()
     batches = make_dataset(token_ids, settings.batch_size, length)
     return trainer.evaluate(batches, verbose=0)
 
 
-def train(model, train_ids, validation_ids, settings, show):
-    """Train a model and leave its best weights in it; yield each epoch's row of history.
+def measure_losses(trainer, train_ids, validation_ids, settings):
+    """The losses of the training text's beginning and of the validation part, or None."""
+    trainer.fold()
+    parts = train_ids[:NUM_TRAIN_SCORED], validation_ids
+    return [measure_loss(trainer, ids, settings) if len(ids) else None for ids in parts]
 
-    Best is the lowest validation loss (without a validation part: the lowest training
-    loss). The training perplexity is that of the first 20,000 tokens, without dropout.
-    `show` is what Keras calls verbose: 0 is nothing, 1 a progress bar, 2 a line an epoch.
-    """
+
+def prepare_trainer(model, vocabulary, train_ids, settings, steps):
+    """A trainer that is ready for so many steps of Adam."""
     import keras
 
-    trainer = make_trainer(model, settings)
-    trainer.bias.assign(np.log(token_frequencies(train_ids, *trainer.bias.shape)))
-    batch_tokens = settings.batch_size * settings.sequence_length
-    steps = settings.epochs * ((len(train_ids) - 1) // batch_tokens)
+    trainer = make_trainer(model, vocabulary, settings)
+    trainer.bias.assign(np.log(token_frequencies(train_ids, len(vocabulary))))
     warmup, peak = steps // 50, settings.learning_rate
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warmup, 0.05, warmup_target=peak, warmup_steps=warmup
     )
     trainer.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False)
+    return trainer
+
+
+def time_training(model, vocabulary, train_ids, validation_ids, settings):
+    """Seconds of a step, and of an epoch's scores, by 20 steps of a throw-away copy."""
+    import keras
+
+    copy = keras.models.clone_model(model)
+    trainer = prepare_trainer(copy, vocabulary, train_ids, settings, 100)
+    sizes = settings.batch_size, settings.sequence_length
+    text = train_ids[: 20 * math.prod(sizes) + 1]
+    batches = make_dataset(text, *sizes).repeat()
+    fit = partial(trainer.fit, shuffle=False, verbose=0)
+    fit(batches.take(1))  # the first step takes longer
+    measure_loss(trainer, text[: math.prod(sizes) + 1], settings)
+    start = time.perf_counter()
+    fit(batches.take(20))
+    middle = time.perf_counter()
+    measure_loss(trainer, text, settings)
+    num_scored = len(validation_ids) + len(train_ids[:NUM_TRAIN_SCORED])
+    scoring = (time.perf_counter() - middle) / len(text) * num_scored
+    return (middle - start) / 20, scoring
+
+
+def peak_memory_mb():
+    """The most memory that this process has had, in MB; None where no one can tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def count_steps(token_ids, settings):
+    """How many batches, and so steps of training, an epoch has."""
+    return (len(token_ids) - 1) // (settings.batch_size * settings.sequence_length)
+
+
+def plan_steps(step_seconds, score_seconds, steps_per_epoch, settings):
+    """How many steps to train, and the seconds that they and all scores will take.
+
+    They are those of all epochs or, with --minutes, as many as 95 % of them allow.
+    """
+    step_seconds += score_seconds / steps_per_epoch  # its share of the scores
+    steps = settings.epochs * steps_per_epoch
+    if settings.minutes:
+        seconds = 0.95 * 60 * settings.minutes - score_seconds
+        steps = max(1, int(seconds / step_seconds))
+    return steps, steps * step_seconds
+
+
+def train(model, vocabulary, train_ids, validation_ids, settings, steps, show):
+    """Train a model and leave its best weights in it; yield each epoch's row of history.
+
+    Best is the lowest validation loss (without a validation part: the lowest training
+    loss). The training perplexity is that of the first 20,000 tokens, without dropout.
+    `show` is what Keras calls verbose: 0 is nothing, 1 a progress bar, 2 a line an epoch.
+    Ctrl-C ends it as if the epoch were over.
+    """
+    import keras
+
+    trainer = prepare_trainer(model, vocabulary, train_ids, settings, steps)
+    sizes = settings.batch_size, settings.sequence_length
+    steps_per_epoch = count_steps(train_ids, settings)
+    epochs = math.ceil(steps / steps_per_epoch)
     stop = keras.callbacks.LambdaCallback(  # fit says "Epoch 3/8", and fits only that
         on_epoch_end=lambda *_: setattr(trainer, "stop_training", True)
     )
-    fit = partial(trainer.fit, epochs=settings.epochs, callbacks=[stop], shuffle=False)
-    start, best_loss, best_epoch = time.perf_counter(), math.inf, 0
-    for epoch in range(settings.epochs):
-        shift = np.random.default_rng((settings.seed, epoch)).integers(len(train_ids))
-        text = np.roll(train_ids, shift)  # each epoch cuts its windows elsewhere
-        batches = make_dataset(text, settings.batch_size, settings.sequence_length)
-        trainer.begin(epoch)
-        fit(batches, initial_epoch=epoch, verbose=show)
-        train_loss = measure_loss(trainer, train_ids[:20_000], settings)
-        validation_loss = None
-        if len(validation_ids):
-            validation_loss = measure_loss(trainer, validation_ids, settings)
+    callbacks = [stop, keras.callbacks.TerminateOnNaN()]
+    fit = partial(trainer.fit, epochs=epochs, callbacks=callbacks, shuffle=False)
+    best_loss, best_epoch, too_high = math.inf, 0, math.log(len(vocabulary)) + 3
+    start = time.perf_counter()
+
+    for epoch in range(epochs):
+        stopped, random = None, np.random.default_rng((settings.seed, epoch))
+        try:
+            text = hide_local_words(train_ids, len(vocabulary), settings, random)
+            text = np.roll(text, random.integers(len(text)))  # windows begin elsewhere
+            batches = make_dataset(text, *sizes).take(steps - epoch * steps_per_epoch)
+            trainer.begin(epoch)
+            fit(batches, initial_epoch=epoch, verbose=show)
+            losses = measure_losses(trainer, train_ids, validation_ids, settings)
+        except KeyboardInterrupt:
+            stopped = "by Ctrl-C"
+            losses = measure_losses(trainer, train_ids, validation_ids, settings)
+        train_loss, validation_loss = losses
+        loss = train_loss if validation_loss is None else validation_loss
+        if not loss < too_high:
+            stopped = "loss too high: try a smaller --learning-rate"
+        elif loss < best_loss:
+            best_loss, best_epoch, best_weights = loss, epoch, model.get_weights()
+        elif epoch - best_epoch == settings.patience:
+            stopped = "no progress"
         yield {
             "epoch": epoch + 1,
             "train_perplexity": perplexity(train_loss),
             "validation_perplexity": perplexity(validation_loss),
             "validation_loss": validation_loss,
             "seconds": time.perf_counter() - start,
+            "stopped": stopped,
         }
-        loss = train_loss if validation_loss is None else validation_loss
-        if loss < best_loss:
-            best_loss, best_epoch, best_weights = loss, epoch, trainer.get_weights()
-        elif math.isnan(loss) or epoch - best_epoch == settings.patience:
+        if stopped:
             break
     if best_loss == math.inf:
         raise UserError("training went astray: try a smaller --learning-rate")
-    trainer.set_weights(best_weights)
-    embedding, *_, dense = model.layers
-    projection = trainer.projection(np.eye(settings.hidden_size, dtype=np.float32))
-    dense.kernel.assign(projection @ keras.ops.transpose(embedding.embeddings))
+    model.set_weights(best_weights)
 
 
 def describe(numbers):
     """Named numbers as a list of texts such as "test tokens: 93,839", without the Nones."""
     known = {name: value for name, value in numbers.items() if value is not None}
-    return [f"{n.replace('_', ' ')}: {round(v, 3):,}" for n, v in known.items()]
+    texts = (v if isinstance(v, str) else f"{round(v, 3):,}" for v in known.values())
+    return [f"{name.replace('_', ' ')}: {text}" for name, text in zip(known, texts)]
 
 
 # %%
 if training:
     output_dir = make_folder(settings.output_dir)
     show = 1 if in_notebook or sys.stdout.isatty() else 2
+    learnt = model, vocabulary, train_ids, validation_ids, settings
+    seconds = time_training(*learnt)
+    steps, expected = plan_steps(*seconds, count_steps(train_ids, settings), settings)
+    print(f"Expected: {steps:,} steps in {expected / 60:.1f} minutes")
+    print(f"Peak memory so far: {peak_memory_mb() or 0:,} MB")
     history = []
-    for row in train(model, train_ids, validation_ids, settings, show):
+    for row in train(*learnt, steps, show):
         history.append(row)
         print(", ".join(describe(row)))
     generator = make_generator(model, vocabulary, settings.token_kind)
@@ -1074,16 +1265,6 @@ if training:
 
 # %%
 LARGEST_FILE = 4 * 2**30  # bytes that a generator.keras may unpack to
-
-
-def peak_memory_mb():
-    """The most memory that this process has had, in MB; None where no one can tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def make_report(settings, corpus, scores, history):

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -39,6 +41,7 @@ def test_history_has_a_row_an_epoch(toy_folder):
         "validation_perplexity",
         "validation_loss",
         "seconds",
+        "stopped",
     ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row in rows:
@@ -165,6 +168,69 @@ def test_other_settings_finish_too(options, toy_folder, tmp_path):
     assert again.returncode == 0 and again.stderr == ""
 
 
+def test_a_preset_is_a_start_that_options_change():
+    quick, best = (program.read_settings(["--preset", p]) for p in ["quick", "best"])
+    assert program.read_settings([]) == program.Settings()
+    assert quick.epochs < program.Settings().epochs < best.epochs
+    options = ["--preset", "best", "--epochs", "3"]
+    assert program.read_settings(options) == program.replace(best, epochs=3)
+
+
+def test_characters_have_settings_of_their_own():
+    options = ["--token-kind", "characters"]
+    settings = program.read_settings(options)
+    assert settings.min_count == 1 and settings.sequence_length > 35
+    assert program.read_settings([*options, "--min-count", "3"]).min_count == 3
+
+
+def test_a_budget_fixes_the_steps_and_leaves_time_for_the_scores():
+    """Steps of 0.1 s and scores of 3 s each 100 steps: an epoch takes 13 s."""
+    settings = program.Settings(epochs=5)
+    steps, seconds = program.plan_steps(0.1, 3, 100, settings)
+    assert (steps, seconds) == (500, pytest.approx(65))
+    for minutes in [0.5, 1, 7, 60]:
+        changed = program.replace(settings, minutes=minutes)
+        steps, seconds = program.plan_steps(0.1, 3, 100, changed)
+        scores = -(-steps // 100)
+        assert 0.1 * steps + 3 * scores <= 0.95 * 60 * minutes
+        assert 0.1 * (steps + 1) + 3 * (steps + 1) / 100 + 3 > 0.95 * 60 * minutes
+    changed = program.replace(settings, minutes=0.001)
+    assert program.plan_steps(0.1, 3, 100, changed)[0] == 1
+
+
+def test_a_run_with_a_budget_says_what_it_will_take(toy_folder, tmp_path):
+    (tmp_path / "toy.txt").write_text(toy_text(200), encoding="utf-8")
+    finished = run(*TOY_OPTIONS, "--minutes", "0.00001", folder=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "Expected: 1 steps in 0.0 minutes" in finished.stdout
+    assert re.search(r"Peak memory so far: \d+ MB", finished.stdout)
+    assert len(list(csv.DictReader((tmp_path / "runs" / "history.csv").open()))) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_ctrl_c_keeps_what_was_learnt_and_goes_on_to_the_scores(tmp_path):
+    (tmp_path / "toy.txt").write_text(toy_text(), encoding="utf-8")
+    command = [sys.executable, "-u", program.__file__, *TOY_OPTIONS, "--epochs", "9999"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+    for line in process.stdout:
+        if line.startswith("Epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and errors == ""
+    assert "stopped: by Ctrl-C" in output and "test perplexity" in output
+    assert (tmp_path / "runs" / "generator.keras").exists()
+    *_, last = csv.DictReader((tmp_path / "runs" / "history.csv").open())
+    assert last["stopped"] == "by Ctrl-C" and float(last["validation_perplexity"]) < 13
+
+
 def test_help_is_grouped_and_names_every_setting(tmp_path):
     finished = run("--help", folder=tmp_path)
     assert finished.returncode == 0 and finished.stderr == ""
@@ -194,6 +260,9 @@ MISTAKES = {
     "--hidden-size 0": "--hidden-size",
     "--hidden-size 1000000": "--hidden-size",
     "--dropout 1": "--dropout",
+    "--minutes -1": "--minutes -1.0: give 0 to 10,000",
+    "--preset fast": "--preset fast: give quick or standard or best",
+    "--hide-words 2": "--hide-words",
     "--learning-rate nan": "--learning-rate nan",
     "--temperature -1": "--temperature",
     "--temperature inf": "--temperature inf",

@@ -79,6 +79,39 @@ def test_each_row_goes_on_where_the_batch_before_stopped(length):
     assert inputs.size == (length - 1) // 6 * 6 == len(np.unique(inputs))
 
 
+def test_local_words_are_hidden_in_all_of_a_tenth_or_not_at_all():
+    """Word 1 is everywhere, 2 twice in two tenths, and each tenth has two of its own."""
+    ids = np.ones(1000, int)
+    ids[[5, 7, 905, 907]] = 2
+    for tenth in range(10):
+        ids[tenth * 100 + 20 :][:30:10] = 10 + tenth
+        ids[tenth * 100 + 60 :][:30:10] = 20 + tenth
+    changed = settings(hide_words=0.5)
+    hidden = program.hide_local_words(ids, 30, changed, np.random.default_rng(0))
+    assert (hidden[ids < 10] == ids[ids < 10]).all()
+    shares = [np.mean(hidden[ids == word] == 0) for word in range(10, 30)]
+    assert set(shares) == {0, 1} and 5 <= sum(shares) <= 15
+    assert (hidden[hidden > 0] == ids[hidden > 0]).all()
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_no_local_word_or_every_one_is_hidden(share):
+    ids = np.repeat(np.arange(20), 5)  # two words a tenth, none in another
+    changed = settings(hide_words=share)
+    hidden = program.hide_local_words(ids, 20, changed, np.random.default_rng(0))
+    assert (hidden == ids * (1 - share)).all()
+
+
+def test_affixes_are_shared_by_words_that_begin_or_end_alike():
+    vocabulary = "[UNK] loves lovely moves ox".split()
+    unknown, loves, lovely, moves, ox = program.number_affixes(vocabulary)
+    assert loves[2] == lovely[2] > 0  # love-
+    assert loves[0] == moves[0] > 0 and loves[1] == moves[1] > 0  # -es, -ves
+    assert set(unknown) == {0}
+    assert lovely[0] == lovely[1] == moves[2] == 0  # nobody else has these
+    assert program.number_affixes(list("abc")).tolist() == [[0, 0, 0]] * 3
+
+
 @pytest.mark.skipif(not Path(WORKS).exists(), reason="needs ../shared")
 def test_the_complete_works_split_as_published():
     text = WORKS.read_text(encoding="utf-8")
