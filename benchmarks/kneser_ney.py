@@ -82,15 +82,28 @@ def score(levels, ids, vocabulary_size):
     return probabilities
 
 
-if __name__ == "__main__":
-    settings = program.Settings(corpus=(sys.argv[1:] or ["works"])[0])
-    text = program.load_corpus(settings.corpus).text
-    parts = program.split_tokens(program.tokenize(text, "words"), settings)
+def read_parts(corpus):
+    """The ids of a corpus's three parts, cut and numbered as the script does."""
+    settings = program.Settings(corpus=corpus)
+    tokens = program.tokenize(program.load_corpus(corpus).text, settings.token_kind)
+    parts = program.split_tokens(tokens, settings)
     vocabulary = program.build_vocabulary(parts[0], settings.min_count)
-    train, *held_out = [program.encode(part, vocabulary) for part in parts]
+    return [program.encode(part, vocabulary) for part in parts], vocabulary
+
+
+def measure_perplexities(parts, order, vocabulary_size):
+    """The perplexities of the validation and the test part after counting the training."""
+    train, *held_out = parts
+    levels = fit(train, order, vocabulary_size)
+    nats = [-np.log(score(levels, ids, vocabulary_size)).mean() for ids in held_out]
+    return [program.perplexity(n) for n in nats]
+
+
+if __name__ == "__main__":
+    parts, vocabulary = read_parts((sys.argv[1:] or ["works"])[0])
     print("perplexity                validation      test")
     for order in [3, 5]:
-        levels = fit(train, order, len(vocabulary))
-        nats = [-np.log(score(levels, ids, len(vocabulary))).mean() for ids in held_out]
-        columns = "".join(f"{program.perplexity(n):10.1f}" for n in nats)
-        print(f"Kneser-Ney, {order}-gram       {columns}")
+        columns = measure_perplexities(parts, order, len(vocabulary))
+        print(
+            f"Kneser-Ney, {order}-gram       " + "".join(f"{n:10.1f}" for n in columns)
+        )

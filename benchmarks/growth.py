@@ -1,0 +1,36 @@
+"""Seconds of an epoch and peak memory as the text grows.
+
+    python benchmarks/growth.py [CORPUS]
+
+CORPUS (default: the works) is taken 1, 4 and 16 times, with a --min-count that grows with
+it, so that the vocabulary stays about as large. An epoch's seconds, scores included, are
+those of the last of a few epochs: the first also builds what the others use.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from runs import program, run_script
+
+EPOCHS = {1: 4, 4: 2, 16: 2}
+
+if __name__ == "__main__":
+    text = program.load_corpus((sys.argv[1:] or ["works"])[0]).text
+    for times, epochs in EPOCHS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.txt"
+            path.write_text(text * times, encoding="utf-8")
+            options = {"corpus": path, "epochs": epochs, "min-count": 2 * times}
+            words = [
+                str(word) for name in options for word in (f"--{name}", options[name])
+            ]
+            report = run_script(*words)
+        before, last = (float(row["seconds"]) for row in report["history"][-2:])
+        tokens, seconds = report["train_tokens"], last - before
+        print(
+            f"{times:2} times {tokens:11,} tokens of {report['vocabulary_size']:,}  "
+            f"{seconds:7.1f} s an epoch, {seconds / tokens * 1e6:.1f} s a million  "
+            f"peak {report['peak_memory_mb']:,} MB",
+            flush=True,
+        )

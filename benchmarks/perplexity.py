@@ -1,0 +1,36 @@
+"""Held-out perplexity of the presets on the works, beside the counting baselines.
+
+    python benchmarks/perplexity.py [RUN ...]
+
+A RUN is a preset and a seed, "standard:1". By default all that the README shows: more than
+half an hour.
+"""
+
+import sys
+
+import kneser_ney
+from runs import run_script
+
+RUNS = "quick:0 standard:0 standard:1 standard:2 best:0".split()
+ROW = "{:18} {:>10} {:>8} {:>9} {:>8}"
+
+if __name__ == "__main__":
+    print(ROW.format("perplexity", "validation", "test", "training", "memory"))
+    parts, vocabulary = kneser_ney.read_parts("works")
+    for order in [3, 5]:
+        columns = kneser_ney.measure_perplexities(parts, order, len(vocabulary))
+        numbers = (f"{number:.1f}" for number in columns)
+        print(ROW.format(f"Kneser-Ney {order}-gram", *numbers, "", ""))
+    for run in sys.argv[1:] or RUNS:
+        preset, seed = run.split(":")
+        report = run_script("--preset", preset, "--seed", seed)
+        validation, test = report["validation_perplexity"], report["test_perplexity"]
+        seconds, memory = report["train_seconds"], report["peak_memory_mb"]
+        columns = (
+            f"{validation:.1f}",
+            f"{test:.1f}",
+            f"{seconds:.0f} s",
+            f"{memory:,} MB",
+        )
+        print(ROW.format(run, *columns), flush=True)
+    print(ROW.format("unigram", "", f"{report['unigram_perplexity']:.1f}", "", ""))
