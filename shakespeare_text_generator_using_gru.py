@@ -95,20 +95,20 @@ def make_folder(name):
 # list `options` below, for example `["--epochs", "2", "--prompt", "to be"]`.
 #
 # A preset is a start that other options change: `quick` takes about a minute on a laptop,
-# `standard` five, `best` up to an hour.
+# `standard` five, `best` half an hour.
 
 
 # %%
 PRESETS = {  # what each changes in the settings below
-    "quick": {"epochs": 2},
-    "standard": {},
-    "best": {"embedding_size": 400, "hidden_size": 400, "learning_rate": 0.003}
-    | {"dropout": 0.6, "recurrent_dropout": 0.3, "epochs": 36, "patience": 5},
+    "quick": dict(epochs=2),
+    "standard": dict(),
+    "best": dict(num_layers=3, dropout=0.5, input_dropout=0.25)
+    | dict(learning_rate=0.003, epochs=18, patience=5),
 }
-KINDS = {  # the same for each kind of token
-    "words": {},
-    "characters": {"min_count": 1, "embedding_size": 64, "hidden_size": 512}
-    | {"sequence_length": 128},
+KINDS = {  # the same for what a token is
+    "words": dict(),
+    "characters": dict(min_count=1, embedding_size=64, hidden_size=384, num_layers=2)
+    | dict(input_dropout=0, learning_rate=0.002, sequence_length=128, batch_size=32),
 }
 
 
@@ -133,7 +133,7 @@ class Settings:
 
     # How it learns
     dropout: Annotated[float, "share of the GRU's output hidden", 0, 0.9] = 0.4
-    recurrent_dropout: Annotated[float, "of its recurrent kernel", 0, 0.9] = 0.0
+    input_dropout: Annotated[float, "of its input; half of it: words", 0, 0.9] = 0.2
     hide_words: Annotated[float, "share of local words read as [UNK]", 0, 1] = 0.5
     num_sampled: Annotated[int, "rivals on a CPU; 0, or a GPU: all", 0, 10**6] = 1024
     sequence_length: Annotated[int, "steps that learning looks back", 1, 10**4] = 35
@@ -218,7 +218,7 @@ def read_settings(options):
         given.setdefault("seed", int(np.random.default_rng().integers(10**6)))
     kind = KINDS.get(given.get("token_kind"), {})
     preset = PRESETS.get(given.get("preset"), {})
-    return Settings(**(kind | preset | given))
+    return Settings(**(preset | kind | given))
 
 
 # %%
@@ -245,28 +245,22 @@ training, writing = running and not settings.load, running
 
 
 # %%
-SOURCES = {  # name: addresses to try in turn, bytes, SHA-256 ("" where it is not known)
+SOURCES = {  # name: bytes, SHA-256 ("" where it is not known), addresses to try in turn
     "works": (
-        [
-            "https://github.com/martin-gorner/tensorflow-rnn-shakespeare/archive/25946cd6486e8a8f96d84edb200a8b8b6e961c27.zip"
-        ],
         5_283_795,
         "1f921c97a441b8b36b6474ee8284d918d9fe1da695590b8866b229d448ffdb51",
+        "https://github.com/martin-gorner/tensorflow-rnn-shakespeare/archive/25946cd6486e8a8f96d84edb200a8b8b6e961c27.zip",
     ),
     "tiny": (
-        [
-            "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
-            "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
-        ],
         1_115_394,
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
+        "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
     ),
     "t8": (
-        [
-            "https://ocw.mit.edu/ans7870/6/6.006/s08/lecturenotes/files/t8.shakespeare.txt"
-        ],
         5_458_199,
         "",
+        "https://ocw.mit.edu/ans7870/6/6.006/s08/lecturenotes/files/t8.shakespeare.txt",
     ),
 }
 TIMEOUT, TRIES, PAUSE = 20, 4, 1.0  # seconds, times, seconds (doubled after each try)
@@ -338,18 +332,18 @@ def check_content(content, num_bytes, sha256):
 
 def fetch(name):
     """The bytes of a named corpus or a URL: from data/ if whole there, or downloaded."""
-    urls, *known = SOURCES.get(name, ([name], 0, ""))
+    num_bytes, sha256, *urls = SOURCES.get(name, (0, "", name))
     stem = name if name in SOURCES else hashlib.sha256(name.encode()).hexdigest()[:16]
     path = Path("data") / f"{stem}.txt"
     with suppress(OSError, DownloadError):
         content = path.read_bytes()
-        check_content(content, *known)
+        check_content(content, num_bytes, sha256)
         return content
     for url in urls:
         try:
             content = download(url)
             content = unzip_works(content) if url.endswith(".zip") else content
-            check_content(content, *known)
+            check_content(content, num_bytes, sha256)
         except DownloadError as error:
             failure = error
             continue
@@ -560,8 +554,12 @@ def advise(train_tokens, train_ids, vocabulary, settings):
             f"the network has {weights:,} weights to learn {len(train_ids):,} tokens by "
             "heart: a longer text or --embedding-size 64 --hidden-size 64 may be better"
         )
+    elif len(train_ids) > 3_000_000 and settings.preset != "quick":
+        yield "so long a text takes its time: --preset quick or --minutes cut it short"
     if settings.token_kind == "characters":
         return
+    if 50_000 < len(train_ids) < 200_000 and settings.preset != "best":
+        yield "with so short a text --preset best takes only minutes, and learns more"
     start, count = find_passage(train_ids)
     if count >= 10:
         passage = " ".join(train_tokens[start : start + 8])
@@ -904,18 +902,18 @@ def number_affixes(vocabulary):
     return np.array([[numbers.get(affix, 0) for affix in row] for row in affixes])
 
 
-def make_trainer(model, vocabulary, settings):
+def make_trainer(model, vocabulary, settings, steps=1):
     """A Keras model that trains `model`: its GRUs, its bias, and what makes its tables.
 
     Called with inputs and targets, ids (batch_size, time), it gives their loss, and it
-    remembers the GRUs' states. `fold` writes the tables into the layers of `model`.
+    remembers the GRUs' states. `fold` writes the tables into the layers of `model`. The
+    rate of Adam is laid out for so many steps.
     """
     import keras
     import tensorflow as tf
     from keras import ops, random
 
-    batch_size, dropout = settings.batch_size, settings.dropout
-    forget = settings.recurrent_dropout
+    batch_size, hidden_size = settings.batch_size, settings.hidden_size
     vocabulary_size, size = len(vocabulary), settings.embedding_size
     sampled = 0 < settings.num_sampled < vocabulary_size
     odds = sampling_odds(vocabulary_size, settings.num_sampled) if sampled else None
@@ -929,7 +927,7 @@ def make_trainer(model, vocabulary, settings):
             self.affixes = self.add_weight((affixes.max() + 1, size), "glorot_uniform")
             self.grus, self.bias = grus, dense.bias
             self.projection = keras.layers.Identity()
-            if settings.hidden_size != size:
+            if hidden_size != size:
                 self.projection = keras.layers.Dense(size, use_bias=False)
             self.states = [
                 self.add_weight((batch_size, gru.units), "zeros", trainable=False)
@@ -946,7 +944,7 @@ def make_trainer(model, vocabulary, settings):
 
         def drop(self, x, rate, *shape):
             """Dropout, the same one along what is 1 in the shape."""
-            return random.dropout(x, rate, noise_shape=shape or None, seed=self.chance)
+            return random.dropout(x, rate, noise_shape=shape, seed=self.chance)
 
         def vectors(self, token_ids):
             """A token's own vector, and those of its affixes: their sum, for each token."""
@@ -958,7 +956,7 @@ def make_trainer(model, vocabulary, settings):
         def fold(self):
             """Make `model` the plain Embedding → GRU → Dense that was learnt so far."""
             table = self.vectors(np.arange(vocabulary_size))
-            projection = self.projection(ops.eye(settings.hidden_size))
+            projection = self.projection(ops.eye(hidden_size))
             embedding.embeddings.assign(table)
             dense.kernel.assign(ops.matmul(projection, ops.transpose(table)))
 
@@ -972,18 +970,14 @@ def make_trainer(model, vocabulary, settings):
                 inputs, targets, rivals = ops.split(places, ends)
             table = self.vectors(met) if training else embedding.embeddings.value
             bias = ops.take(self.bias * 1.0, met)
-            words = self.drop(table, dropout / 4, None, 1) if training else table
+            drop = self.drop if training else lambda x, *_: x
+            words = drop(table, settings.input_dropout / 2, None, 1)
             x = ops.take(words, ops.reshape(inputs, (batch_size, -1)), axis=0)
-            if training:
-                x = self.drop(x, dropout / 2, batch_size, 1, size)
+            x = drop(x, settings.input_dropout, batch_size, 1, size)
             for gru, state in zip(grus, self.states):
-                kernel = gru.cell.recurrent_kernel
-                kept = self.drop(kernel * 1.0, forget) if training else kernel.value
-                with keras.StatelessScope([(kernel, kept)]):  # DropConnect
-                    x = gru(x, initial_state=state.value)
+                x = gru(x, initial_state=state.value)
                 state.assign(x[:, -1])
-            if training:
-                x = self.drop(x, dropout, batch_size, 1, settings.hidden_size)
+            x = drop(x, settings.dropout, batch_size, 1, hidden_size)
             hidden = ops.reshape(self.projection(x), (-1, size))
             if training and sampled:
                 expected = ops.take(odds.astype("float32"), sample)
@@ -993,7 +987,13 @@ def make_trainer(model, vocabulary, settings):
         def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
             return y_pred
 
-    return Trainer()
+    warmup, peak = steps // 50, settings.learning_rate
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, 0.05, warmup_target=peak, warmup_steps=warmup
+    )
+    trainer = Trainer()
+    trainer.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False)
+    return trainer
 
 
 # %%
@@ -1024,26 +1024,11 @@ def measure_losses(trainer, train_ids, validation_ids, settings):
     return [measure_loss(trainer, ids, settings) if len(ids) else None for ids in parts]
 
 
-def prepare_trainer(model, vocabulary, train_ids, settings, steps):
-    """A trainer that is ready for so many steps of Adam."""
-    import keras
-
-    trainer = make_trainer(model, vocabulary, settings)
-    trainer.bias.assign(np.log(token_frequencies(train_ids, len(vocabulary))))
-    warmup, peak = steps // 50, settings.learning_rate
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warmup, 0.05, warmup_target=peak, warmup_steps=warmup
-    )
-    trainer.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False)
-    return trainer
-
-
 def time_training(model, vocabulary, train_ids, validation_ids, settings):
     """Seconds of a step, and of an epoch's scores, by 20 steps of a throw-away copy."""
     import keras
 
-    copy = keras.models.clone_model(model)
-    trainer = prepare_trainer(copy, vocabulary, train_ids, settings, 100)
+    trainer = make_trainer(keras.models.clone_model(model), vocabulary, settings)
     sizes = settings.batch_size, settings.sequence_length
     text = train_ids[: 20 * math.prod(sizes) + 1]
     batches = make_dataset(text, *sizes).repeat()
@@ -1097,7 +1082,8 @@ def train(model, vocabulary, train_ids, validation_ids, settings, steps, show):
     """
     import keras
 
-    trainer = prepare_trainer(model, vocabulary, train_ids, settings, steps)
+    trainer = make_trainer(model, vocabulary, settings, steps)
+    trainer.bias.assign(np.log(token_frequencies(train_ids, len(vocabulary))))
     sizes = settings.batch_size, settings.sequence_length
     steps_per_epoch = count_steps(train_ids, settings)
     epochs = math.ceil(steps / steps_per_epoch)

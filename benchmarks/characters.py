@@ -11,7 +11,10 @@ import sys
 
 from runs import run_script
 
-OPTIONS = "--corpus tiny --token-kind characters --preset best --validation-share 0.05"
+OPTIONS = (
+    "--corpus tiny --token-kind characters --validation-share 0.05 --minutes 25 "
+    "--patience 9"
+)
 
 if __name__ == "__main__":
     report = run_script(*OPTIONS.split(), *sys.argv[1:])

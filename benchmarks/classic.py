@@ -22,6 +22,7 @@ SETTINGS = program.Settings(
     embedding_size=50,
     hidden_size=128,
     dropout=0,
+    input_dropout=0,
     hide_words=0,
     learning_rate=0.012,
     epochs=32,

@@ -19,7 +19,7 @@ VARIANTS = {  # what each changes
     "no affixes": {},
     "no hidden words": {"hide_words": 0},
     "all local words hidden": {"hide_words": 1},
-    "no dropout": {"dropout": 0},
+    "no dropout": {"dropout": 0, "input_dropout": 0},
     "full softmax": {"num_sampled": 0},
     "twice the steps, half the batch": {"batch_size": 32, "learning_rate": 0.003},
     "a higher rate": {"learning_rate": 0.006},

@@ -41,7 +41,7 @@ def ours(ids, vocabulary, num_sampled):
     program.start_tensorflow()
     settings = program.replace(SETTINGS, num_sampled=num_sampled)
     model = program.build_model(len(vocabulary), settings)
-    trainer = program.prepare_trainer(model, vocabulary, ids, settings, 10_000)
+    trainer = program.make_trainer(model, vocabulary, settings)
     batches = program.make_dataset(ids[: STEPS * np.prod(BATCH) + 1], *BATCH)
     return lambda: trainer.fit(batches, shuffle=False, verbose=0), np.prod(BATCH)
 

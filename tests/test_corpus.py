@@ -3,6 +3,7 @@
 import codecs
 import io
 import random
+import re
 import string
 import threading
 import time
@@ -56,7 +57,7 @@ def server(monkeypatch, tmp_path):
         server.url = f"http://127.0.0.1:{server.server_port}/text"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         known = len(TEXT), sha256(TEXT).hexdigest()
-        monkeypatch.setattr(program, "SOURCES", {"named": ([server.url], *known)})
+        monkeypatch.setattr(program, "SOURCES", {"named": (*known, server.url)})
         yield server
         server.shutdown()
 
@@ -124,10 +125,9 @@ def test_a_download_that_cannot_succeed_leaves_nothing(case, server, tmp_path):
 
 
 def test_mirrors_are_tried_in_turn(server, monkeypatch):
-    urls, *known = program.SOURCES["named"]
-    monkeypatch.setitem(
-        program.SOURCES, "named", (["http://127.0.0.1:1/", *urls], *known)
-    )
+    *known, url = program.SOURCES["named"]
+    urls = "http://127.0.0.1:1/", url
+    monkeypatch.setitem(program.SOURCES, "named", (*known, *urls))
     assert program.fetch("named") == TEXT
 
 
@@ -331,6 +331,13 @@ def test_advice_is_given_where_it_helps_and_not_elsewhere():
     assert advice(good, **small) == []
     (by_heart,) = advice(good)
     assert "by heart" in by_heart and "--hidden-size 64" in by_heart
+    for times, presets in [(1, []), (12, ["best"]), (601, ["quick"])]:
+        text = f"{good} " * times
+        presets_named = re.findall("--preset ([a-z]+)", " ".join(advice(text, **small)))
+        assert presets_named == presets
+        for preset in presets:
+            again = " ".join(advice(text, preset=preset, **small))
+            assert "--preset" not in again
     notice = " ".join(words[:40])
     parts = [" ".join(draw.choices(words, k=300)) + f" {notice} " for _ in range(12)]
     (passage,) = advice("".join(parts), **small)

@@ -14,7 +14,8 @@ SETTINGS = program.Settings(
     num_layers=2,
     batch_size=3,
     sequence_length=4,
-    dropout=0.0,
+    dropout=0,
+    input_dropout=0,
     num_sampled=0,
     epochs=3,
 )
@@ -170,7 +171,6 @@ def test_training_stops_and_keeps_the_best_when_validation_gets_worse(keras):
     assert len(rows) == best + 1 + settings.patience < settings.epochs
     assert rows[-1]["stopped"] == "no progress"
     trainer = program.make_trainer(model, VOCABULARY, settings)
-    trainer.compile(jit_compile=False)
     kept = program.measure_loss(trainer, validation_ids, settings)
     assert kept == pytest.approx(losses[best], abs=1e-5)
     assert kept < losses[-1] - 1e-4
@@ -181,6 +181,27 @@ def test_a_loss_that_is_no_number_stops_with_advice(keras, monkeypatch):
     model = program.build_model(len(VOCABULARY), SETTINGS)
     with pytest.raises(program.UserError, match="smaller --learning-rate"):
         train(model, np.arange(100) % 16, np.zeros(0, int), SETTINGS)
+
+
+def test_a_gpu_scores_the_whole_vocabulary_while_training():
+    assert program.suit_device(program.Settings(), "GPU").num_sampled == 0
+    assert program.suit_device(program.Settings(), "CPU") == program.Settings()
+
+
+def test_a_step_moves_only_the_vectors_of_tokens_that_it_meets(keras):
+    """Those of the inputs, the targets and the sample."""
+    vocabulary = [
+        "[UNK]",
+        *(f"{letter}{letter}{n:03}" for n, letter in enumerate("abcdefgh")),
+    ]
+    settings = program.replace(SETTINGS, num_sampled=2, embedding_size=7)
+    model = program.build_model(len(vocabulary), settings)
+    trainer = program.make_trainer(model, vocabulary, settings)
+    before = trainer.words.numpy()
+    batches = program.make_dataset(np.tile([1, 2, 3], 5)[:13], 3, 4)
+    trainer.fit(batches, shuffle=False, verbose=0)
+    moved = np.flatnonzero(abs(trainer.words.numpy() - before).sum(axis=1))
+    assert {1, 2, 3} <= set(moved) and len(moved) <= 5
 
 
 def test_spelling_costs_letters_and_an_end_mark_with_one_added():
