@@ -1141,13 +1141,14 @@ def describe(numbers):
 if training:
     output_dir = make_folder(settings.output_dir)
     show = 1 if in_notebook or sys.stdout.isatty() else 2
-    learnt = model, vocabulary, train_ids, validation_ids, settings
-    seconds = time_training(*learnt)
+    ingredients = model, vocabulary, train_ids, validation_ids, settings
+    seconds = time_training(*ingredients)
     steps, expected = plan_steps(*seconds, count_steps(train_ids, settings), settings)
-    print(f"Expected: {steps:,} steps in {expected / 60:.1f} minutes")
-    print(f"Peak memory so far: {peak_memory_mb() or 0:,} MB")
+    forecast = {"steps": steps, "expected_minutes": expected / 60}
+    forecast["peak_memory_mb_so_far"] = peak_memory_mb()
+    print(", ".join(describe(forecast)))
     history = []
-    for row in train(*learnt, steps, show):
+    for row in train(*ingredients, steps, show):
         history.append(row)
         print(", ".join(describe(row)))
     generator = make_generator(model, vocabulary, settings.token_kind)
