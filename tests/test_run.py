@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from hashlib import sha256
 
 import h5py
@@ -218,6 +219,7 @@ def test_ctrl_c_keeps_what_was_learnt_and_goes_on_to_the_scores(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
         if line.startswith("Epoch 2/"):
