@@ -897,7 +897,7 @@ def number_affixes(vocabulary):
     Those of "loves" are "-es", "-ves" and "love-". One that no other token has is 0.
     """
     affixes = [["-" + t[-2:], "-" + t[-3:], t[:4] + "-"] for t in vocabulary]
-    counts = Counter(affix for row in affixes for affix in set(row))
+    counts = Counter(affix for row in affixes for affix in dict.fromkeys(row))
     shared = [affix for affix, count in counts.items() if count > 1]
     numbers = {affix: number for number, affix in enumerate(shared, start=1)}
     return np.array([[numbers.get(affix, 0) for affix in row] for row in affixes])

@@ -1,5 +1,8 @@
 """From text to tokens, ids and batches."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +113,21 @@ def test_affixes_are_shared_by_words_that_begin_or_end_alike():
     assert set(unknown) == {0}
     assert lovely[0] == lovely[1] == moves[2] == 0  # nobody else has these
     assert program.number_affixes(list("abc")).tolist() == [[0, 0, 0]] * 3
+
+
+def test_affixes_have_the_same_numbers_in_every_process():
+    """Python orders a set of texts anew in each: the same seed would be another run."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {program.__name__} as p;"
+        "print(p.number_affixes('loves moves lovely lively giveth loveth'.split()))"
+    )
+    outputs = {
+        subprocess.check_output(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in "12345"
+    }
+    assert len(outputs) == 1
 
 
 @pytest.mark.skipif(not Path(WORKS).exists(), reason="needs ../shared")
