@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from runs import program
+from runs import make_original, program
 
 NUM_TOKENS, SIZE = 200_001, 13_984
 SETTINGS = program.Settings(
@@ -54,16 +54,7 @@ def train_ours(corpus):
 def train_original(corpus):
     """Seconds of an epoch of the original's way: the last word of 50-word windows."""
     ids, vocabulary = read_ids(corpus)
-    program.start_tensorflow()
-    import keras
-
-    layers = [
-        keras.layers.Embedding(len(vocabulary), 50),
-        keras.layers.GRU(128, dropout=0.2),
-        keras.layers.Dense(len(vocabulary), activation="softmax"),
-    ]
-    model = keras.Sequential(layers)
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model = make_original(len(vocabulary))
     windows = np.lib.stride_tricks.sliding_window_view(ids, 51)
     windows = windows[np.random.default_rng(0).random(len(windows)) < 0.8]
     start = time.perf_counter()

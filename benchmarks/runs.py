@@ -1,4 +1,4 @@
-"""What several benchmarks share: a run of the script, as a user would start it."""
+"""What several benchmarks share: a run of the script, and the original's network."""
 
 import csv
 import json
@@ -20,3 +20,18 @@ def run_script(*options):
         report = json.loads((Path(folder) / "report.json").read_text())
         rows = csv.DictReader((Path(folder) / "history.csv").open())
         return report | {"history": list(rows)}
+
+
+def make_original(vocabulary_size):
+    """The network of the project that this one follows, ready for integer targets."""
+    program.start_tensorflow()
+    import keras
+
+    layers = [
+        keras.layers.Embedding(vocabulary_size, 50),
+        keras.layers.GRU(128, dropout=0.2),
+        keras.layers.Dense(vocabulary_size, activation="softmax"),
+    ]
+    model = keras.Sequential(layers)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model

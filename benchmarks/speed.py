@@ -16,12 +16,9 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import shakespeare_text_generator_using_gru as program
+from runs import make_original, program
 
 SETTINGS = program.Settings(
     embedding_size=50, hidden_size=128, sequence_length=50, batch_size=64
@@ -49,16 +46,7 @@ def ours(ids, vocabulary, num_sampled):
 
 def original(ids, vocabulary):
     """The same for the original's way: the last word of each window."""
-    program.start_tensorflow()
-    import keras
-
-    layers = [
-        keras.layers.Embedding(len(vocabulary), 50),
-        keras.layers.GRU(128, dropout=0.2),
-        keras.layers.Dense(len(vocabulary), activation="softmax"),
-    ]
-    model = keras.Sequential(layers)
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model = make_original(len(vocabulary))
     windows = np.lib.stride_tricks.sliding_window_view(ids[: 64 * STEPS + 50], 51)
     inputs, targets = windows[:, :-1], windows[:, -1]
     return lambda: model.fit(inputs, targets, batch_size=64, verbose=0), 64
