@@ -20,6 +20,7 @@ import argparse
 import codecs
 import csv
 import hashlib
+import html
 import io
 import json
 import math
@@ -36,9 +37,11 @@ import zlib
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice, tee
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -107,6 +110,7 @@ PRESETS = {  # what each changes in the settings below
 }
 KINDS = {  # the same for what a token is
     "words": dict(),
+    "verse": dict(),
     "characters": dict(min_count=1, embedding_size=64, hidden_size=384, num_layers=2)
     | dict(sequence_length=128, batch_size=32, learning_rate=0.002)
     | dict(dropout=0.5, input_dropout=0.1),
@@ -147,9 +151,12 @@ class Settings:
 
     # What it writes
     load: Annotated[str, "a kept generator.keras; nothing is trained"] = ""
+    interactive: Annotated[bool, "type beginnings, read what follows"] = False
+    score: Annotated[str, "a text of yours: how surprising is each word?"] = ""
     prompt: Annotated[str, "text to continue"] = "my lord"
     num_words: Annotated[int, "tokens to write", 1, 10**6] = 60
     num_samples: Annotated[int, "texts to write", 1, 1000] = 2
+    repetition_penalty: Annotated[float, "above 1: repeats itself less", 1, 10] = 1.0
     temperature: Annotated[float, "below 1: safer; above 1: bolder", 0, 100] = 0.8
     top_k: Annotated[int, "choose among the N likeliest; 0: all", 0, 10**6] = 0
     top_p: Annotated[float, "... among the likeliest that add up to X", 0.001, 1] = 0.95
@@ -160,10 +167,12 @@ class Settings:
             kind, _, *limits = get_args(field.type)
             value = getattr(self, field.name)
             if kind is str and limits and value not in limits:
-                raise UserError(f"{option(field)} {value}: give {' or '.join(limits)}")
-            if kind is not str and not limits[0] <= value <= limits[1]:
+                raise UserError(
+                    f"{option(field.name)} {value}: give {' or '.join(limits)}"
+                )
+            if kind in (int, float) and not limits[0] <= value <= limits[1]:
                 between = f"{limits[0]:,} to {limits[1]:,}"
-                raise UserError(f"{option(field)} {value}: give {between}")
+                raise UserError(f"{option(field.name)} {value}: give {between}")
         if self.validation_share + self.test_share > 0.9:
             raise UserError("--validation-share and --test-share: together at most 0.9")
 
@@ -177,9 +186,12 @@ GROUPS = {  # each begins with the setting named
 }
 
 
-def option(field):
+NAMES = [field.name for field in fields(Settings)]
+
+
+def option(name):
     """The command line's word for a setting: hidden_size is --hidden-size."""
-    return "--" + field.name.replace("_", "-")
+    return "--" + name.replace("_", "-")
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -189,8 +201,8 @@ class OptionParser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the options")
 
 
-def read_settings(options):
-    """The Settings that a list of command-line options asks for."""
+def make_parser(names):
+    """A parser of the options that set the settings of these names, and no others."""
     parser = OptionParser(
         description="Train a small GRU on Shakespeare, score it, and let it write.",
         usage="%(prog)s [options]",
@@ -199,23 +211,31 @@ def read_settings(options):
         argument_default=argparse.SUPPRESS,  # what is not given is left to Settings
         allow_abbrev=False,
     )
-    for field in fields(Settings):
+    group = parser
+    for field in (field for field in fields(Settings) if field.name in names):
         kind, meaning, *limits = get_args(field.type)
         if field.name in GROUPS:
             group = parser.add_argument_group(GROUPS[field.name])
+        if kind is bool:
+            group.add_argument(option(field.name), action="store_true", help=meaning)
+            continue
         group.add_argument(
-            option(field),
+            option(field.name),
             type=kind,
             metavar={int: "N", float: "X"}.get(kind) or "|".join(limits) or "TEXT",
             help=meaning if field.default == "" else f"{meaning} ({field.default})",
         )
-    given = vars(parser.parse_args(options))
+    return parser
+
+
+def read_settings(options):
+    """The Settings that a list of command-line options asks for."""
+    given = vars(make_parser(NAMES).parse_args(options))
     if given.get("load"):
-        for field in fields(Settings):
-            if field.name == "load":
-                break
-            if field.name in given:
-                raise UserError(f"{option(field)} is for training, not for --load")
+        for name in NAMES[: NAMES.index("load")]:
+            if name in given and name != "corpus":
+                raise UserError(f"{option(name)} is for training, not for --load")
+        given.setdefault("corpus", "")
         given.setdefault("seed", int(np.random.default_rng().integers(10**6)))
     kind = KINDS.get(given.get("token_kind"), {})
     preset = PRESETS.get(given.get("preset"), {})
@@ -375,7 +395,7 @@ def read_files(name):
             raise FileNotFoundError(2, "no text there")
         return [file.read_bytes() for file in files]
     except OSError as error:
-        message = f"cannot read {name} ({error.strerror}): give --corpus a text file"
+        message = f"cannot read {name} ({error.strerror}): give a text file"
         raise UserError(message) from None
 
 
@@ -388,7 +408,7 @@ def decode_text(content):
             text = content.decode(encoding)
             break
     if "\0" in text:
-        raise UserError("the corpus is a binary file: give a text with --corpus")
+        raise UserError("that is a binary file: give a text file")
     if encoding == "cp1252":
         print("Warning: the text is not UTF-8; it is read as Windows-1252")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -429,6 +449,8 @@ def load_corpus(name):
 
 
 # %%
+if running and settings.score:
+    text_to_score = decode_text(read_files(settings.score)[0])
 if training:
     corpus = load_corpus(settings.corpus)
     print(f"Corpus: {corpus.name}, {len(corpus.text):,} characters, it begins")
@@ -440,9 +462,14 @@ if training:
 # Newline markers and punctuation go, capitals become small letters, and what lies between
 # blanks is a word if it is made of letters. A line's last word and the next line's first
 # stay two words. In plain English text this is Python's `string.punctuation`; in others,
-# Unicode's categories say what is a letter, a mark or a digit. With
-# `--token-kind characters` every character is a token instead, and nothing is lost. Either
-# way the program calls its units *tokens*.
+# Unicode's categories say what is a letter, a mark or a digit.
+#
+# Two other kinds lose nothing, so that what is written looks like a play. With
+# `--token-kind verse` words stay as they are, and punctuation marks and line breaks are
+# tokens, too. A blank goes without saying, before a word and after a comma; where it stands
+# against that rule it is a token, `" "`, and where it is missing stands `[GLUE]`. With
+# `--token-kind characters` every character is a token: that serves any language. The
+# program calls its units *tokens* whatever they are.
 
 
 # %%
@@ -462,18 +489,61 @@ class WordTable(dict):
         return self[code]
 
 
+GLUE = "[GLUE]"  # no blank here, though there usually is one
+
+
+def takes_blank(left, right):
+    """Whether a blank between two tokens of verse goes without saying."""
+    if {left, right} & {"\n", " ", GLUE}:
+        return False
+    before, after = (unicodedata.category(token[-1]) for token in [left, right])
+    opening, closing = {"Ps", "Pi", "Pd"}, {"Pe", "Pf", "Po", "Pd"}
+    return before not in opening and after not in closing
+
+
+def tokenize_verse(text):
+    """Words, marks and line breaks: "Ay,\\n'tis." gives ["Ay", ",", "\\n", "'tis", "."]."""
+    marks = [re.escape(c) for c in set(text) if unicodedata.category(c)[0] in "PS"]
+    word = f"[^\\s{''.join(marks)}]+"
+    word = rf"(?:(?<!\S)['’])?{word}(?:['’-]{word})*"  # 'tis, o'er, grey-eyed
+    tokens, left, blank = [], "\n", False
+    for found in re.finditer(rf"{word}|\n|\s|(\S)\1*", text):
+        token = sys.intern(found[0])
+        if token.isspace() and token != "\n":
+            blank = True
+            continue
+        if blank != takes_blank(left, token):
+            tokens.append(" " if blank else GLUE)
+        tokens.append(token)
+        left, blank = token, False
+    return tokens + [" "] * blank
+
+
 def tokenize(text, token_kind):
     """The tokens of a text: "Ay, sir." gives ["ay", "sir"]."""
     if token_kind == "characters":
         return list(text)
+    if token_kind == "verse":
+        return tokenize_verse(text)
     table = WordTable()
     lines = (line.translate(table).split() for line in text.lower().splitlines())
     return [sys.intern(word) for line in lines for word in line if "0" not in word]
 
 
+def spell(tokens, token_kind, left="\n"):
+    """Yield what each token adds to a text that ends in `left`: "ay", then " sir"."""
+    for token in tokens:
+        if token_kind == "verse":
+            blank = takes_blank(left, token)
+        else:
+            blank = token_kind == "words" and left != "\n"
+        yield " " * blank + token.replace(GLUE, "")
+        left = token
+
+
 def detokenize(tokens, token_kind):
     """The text that tokens make: ["ay", "sir"] gives "ay sir"."""
-    return ("" if token_kind == "characters" else " ").join(tokens)
+    return "".join(spell(tokens, token_kind))
 
 
 # %%
@@ -501,14 +571,19 @@ def split_tokens(tokens, settings):
     num_validation = int(len(tokens) * settings.validation_share)
     num_test = int(len(tokens) * settings.test_share)
     num_train = len(tokens) - num_validation - num_test
-    streams, length = settings.batch_size, settings.sequence_length
-    if num_train <= streams * length or 0 < num_validation <= streams:
-        raise UserError(
-            f"{len(tokens):,} tokens are too few for {streams} streams of {length}: give "
-            "a longer text, --token-kind characters, or a smaller --batch-size"
-        )
     train, rest = tokens[:num_train], tokens[num_train:]
     return train, rest[:num_validation], rest[num_validation:]
+
+
+def check_sizes(train_tokens, validation_tokens, settings):
+    """Raise a UserError if the parts are too short for the streams they are read as."""
+    streams, length = settings.batch_size, settings.sequence_length
+    if len(train_tokens) <= streams * length or 0 < len(validation_tokens) <= streams:
+        raise UserError(
+            f"{len(train_tokens):,} training tokens and {len(validation_tokens):,} for "
+            f"validation are too few for {streams} streams of {length}: give a longer "
+            "text, --token-kind characters, or a smaller --batch-size"
+        )
 
 
 def build_vocabulary(train_tokens, min_count):
@@ -572,6 +647,7 @@ def advise(train_tokens, train_ids, vocabulary, settings):
 # %%
 if training:
     parts = split_tokens(tokens, settings)
+    check_sizes(*parts[:2], settings)
     vocabulary = build_vocabulary(parts[0], settings.min_count)
     all_ids = [encode(part, vocabulary) for part in parts]
     print(f"Vocabulary: {len(vocabulary):,} tokens, the first are {vocabulary[:8]}")
@@ -671,9 +747,9 @@ def sigmoid(x):
 
 
 def gru_step(x, h, kernel, recurrent_kernel, bias):
-    """The new state (hidden_size,) after input x in state h, as keras.layers.GRU has it."""
-    x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3)
-    h_z, h_r, h_h = np.split(h @ recurrent_kernel + bias[1], 3)
+    """The state (…, hidden_size) after input x in state h, as keras.layers.GRU has it."""
+    x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3, axis=-1)
+    h_z, h_r, h_h = np.split(h @ recurrent_kernel + bias[1], 3, axis=-1)
     z = sigmoid(x_z + h_z)
     r = sigmoid(x_r + h_r)
     candidate = np.tanh(x_h + r * h_h)
@@ -686,12 +762,20 @@ def zero_state(generator):
 
 
 def read_token(generator, token_id, state):
-    """The state after one more token."""
+    """The state after one more token, or one more of each of several texts."""
     x, new_state = generator.embedding[token_id], []
     for weights, h in zip(generator.grus, state):
         x = gru_step(x, h, *weights)
         new_state.append(x)
     return new_state
+
+
+def read_tokens(generator, token_ids):
+    """The state after a text that begins with these tokens."""
+    state = zero_state(generator)
+    for token_id in token_ids:
+        state = read_token(generator, token_id, state)
+    return state
 
 
 def score_tokens(generator, token_ids):
@@ -1152,6 +1236,8 @@ if training:
     for row in train(*ingredients, steps, show):
         history.append(row)
         print(", ".join(describe(row)))
+        if len(history) == 1:
+            beginner = make_generator(model, vocabulary, settings.token_kind)
     generator = make_generator(model, vocabulary, settings.token_kind)
 
 # %% [markdown]
@@ -1251,10 +1337,8 @@ if training:
 # read it without Keras: JSON and arrays only, so that a file from a stranger can do nothing
 # but hold numbers.
 
+
 # %%
-LARGEST_FILE = 4 * 2**30  # bytes that a generator.keras may unpack to
-
-
 def make_report(settings, corpus, scores, history):
     """All that tells which run this was and how good, ready for JSON."""
     return {
@@ -1284,13 +1368,25 @@ def save_history(history, path):
         writer.writerows(history)
 
 
-def save_generator(model, vocabulary, report, path):
-    """Write generator.keras; one that was there stays as generator.previous.keras."""
+def guess_next(generator, token_ids):
+    """The logits (vocabulary,) of what comes after a text that begins with these tokens."""
+    kernel, bias = generator.dense
+    return read_tokens(generator, token_ids)[-1] @ kernel + bias
+
+
+def save_generator(model, generator, report, line, path):
+    """Write generator.keras; one that was there stays as generator.previous.keras.
+
+    What the generator says after a line of token ids is kept with it, as a check.
+    """
+    check = {"token_ids": line, "logits": guess_next(generator, line)}
+    check = {name: values.tolist() for name, values in check.items()}
     with replacing(path) as part:
         model.save(part)
         with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("vocabulary.json", json.dumps(vocabulary))
+            file.writestr("vocabulary.json", json.dumps(generator.vocabulary))
             file.writestr("report.json", json.dumps(report))
+            file.writestr("check.json", json.dumps(check))
         if path.exists():
             os.replace(path, path.with_name("generator.previous.keras"))
 
@@ -1301,22 +1397,28 @@ def read_layer(weights, name, *shapes):
     for array, shape in zip(arrays, shapes):
         if array.shape != shape or array.dtype != np.float32:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, not {shape}")
+        if array.external or array.id.get_storage_size() != array.nbytes:
+            raise ValueError(f"the numbers of {name} are not plainly there")
     return [array[()] for array in arrays]
 
 
 def load_generator(path):
-    """The Generator kept in a file, read without Keras; a UserError if it is not ours."""
+    """The Generator in a file and its Settings, read without Keras; else a UserError."""
     import h5py
 
     try:
         with zipfile.ZipFile(path) as file:
-            if sum(member.file_size for member in file.infolist()) > LARGEST_FILE:
-                raise ValueError("far too large")
-            vocabulary = json.loads(file.read("vocabulary.json"))
-            kept = Settings(**json.loads(file.read("report.json"))["settings"])
+            size = sum(member.file_size for member in file.infolist())
+            if size > 10 * os.path.getsize(path) + 10**8:
+                raise ValueError("it unpacks to far too much")
+            vocabulary, report, check = (
+                json.loads(file.read(f"{name}.json"))
+                for name in ["vocabulary", "report", "check"]
+            )
             content = io.BytesIO(file.read("model.weights.h5"))
         if not all(isinstance(token, str) for token in vocabulary):
             raise ValueError("its vocabulary is not a list of words")
+        kept = Settings(**report["settings"])
         size, width, depth = len(vocabulary), kept.hidden_size, kept.embedding_size
         with h5py.File(content) as weights:
             (embedding,) = read_layer(weights, "embedding", (size, depth))
@@ -1326,6 +1428,10 @@ def load_generator(path):
                 grus.append(read_layer(weights, f"{name}/cell", *shapes))
                 depth = width
             dense = read_layer(weights, "dense", (width, size), (size,))
+        generator = Generator(embedding, grus, dense, vocabulary, kept.token_kind)
+        logits = guess_next(generator, check["token_ids"][:10])
+        if not np.allclose(logits, check["logits"], rtol=0, atol=1e-3):
+            raise ValueError("it does not say what it said when it was kept")
     except FileNotFoundError:
         message = f"there is no file {path}: train first, or mend --load"
         raise UserError(message) from None
@@ -1333,7 +1439,7 @@ def load_generator(path):
         reason = " ".join(str(error).split()) or type(error).__name__
         message = f"{path} is not a whole generator.keras ({reason}): keep a new one"
         raise UserError(message) from None
-    return Generator(embedding, grus, dense, vocabulary, kept.token_kind)
+    return generator, kept
 
 
 # %%
@@ -1341,90 +1447,308 @@ if training:
     report = make_report(settings, corpus, scores, history)
     save_history(history, output_dir / "history.csv")
     write_file(output_dir / "report.json", json.dumps(report, indent=2))
-    save_generator(model, vocabulary, report, output_dir / "generator.keras")
+    path, line = output_dir / "generator.keras", train_ids[:10]
+    save_generator(model, generator, report, line, path)
     print("Kept:", ", ".join(sorted(str(path) for path in output_dir.iterdir())))
 elif writing:
-    generator = load_generator(settings.load)
+    generator, kept = load_generator(settings.load)
+    if settings.corpus:  # to see what samples copy from it
+        corpus = load_corpus(settings.corpus)
+        tokens = tokenize(corpus.text, kept.token_kind)[: kept.max_tokens or None]
+        parts = split_tokens(tokens, kept)
 
 # %% [markdown]
 # ## Writing
 #
 # The generator reads the prompt, then draws a word, reads that word, draws the next, and so
 # on. Its state holds all that was read, so that each word costs one step, however long the
-# text has grown. Three settings shape the draw:
+# text has grown. Several samples are written side by side. What shapes a draw, in the order
+# in which it acts:
 #
+# - `repetition_penalty` raises the probability of each token among the last 64 to this
+#   power: above 1 they become less likely.
 # - `temperature` divides the scores: below 1 likely words become likelier, at 0 the
 #   likeliest is always taken.
 # - `top_k` leaves only the k likeliest words, `top_p` only the likeliest whose
 #   probabilities add up to p. They cut off the long tail of words that fit badly.
+#
+# Is it the generator's own? Under each sample stands the longest run of its words that
+# the training text has too, and how many of its runs of five words.
 
 
 # %%
-def draw_token(logits, settings, random):
-    """The id of a token drawn from scores (vocabulary,), never that of [UNK]."""
-    order = np.argsort(-logits[1:]) + 1  # ids, likeliest first, without [UNK]
+NUM_RECENT = 64  # tokens that repetition_penalty looks back on
+
+
+def draw_token(logits, recent, random, settings):
+    """The id of a token drawn from scores (vocabulary,), never that of [UNK].
+
+    `recent` are the ids that repetition_penalty acts on.
+    """
+    scores = logits.copy()
+    scores[0] = -np.inf  # [UNK]
+    if settings.repetition_penalty != 1:
+        highest = scores.max()  # with log-probabilities, p ** penalty is a product
+        scores -= highest + np.log(np.exp(scores - highest).sum())
+        scores[recent] *= settings.repetition_penalty
     if settings.temperature == 0:
-        return order[0]
-    if settings.top_k:
-        order = order[: settings.top_k]
-    scores = (logits[order] - logits[order[0]]).astype(np.float64)
-    sums = np.cumsum(np.exp(scores / settings.temperature))
-    kept = np.searchsorted(sums, settings.top_p * sums[-1])  # the last one kept
-    return order[np.searchsorted(sums, random.random() * sums[kept])]
+        return int(scores.argmax())
+    if 0 < settings.top_k < len(scores):
+        lowest = np.partition(scores, -settings.top_k)[-settings.top_k]
+        scores[scores < lowest] = -np.inf
+    weights = np.exp((scores - scores.max()) / max(settings.temperature, 1e-6))
+    sums = np.cumsum(weights, dtype=np.float64)
+    while True:  # without a sort: draw again if top_p would have cut the token off
+        token_id = np.searchsorted(sums, random.random() * sums[-1], side="right")
+        if weights[weights > weights[token_id]].sum() < settings.top_p * sums[-1]:
+            return int(token_id)
 
 
 def write_tokens(generator, prompt_ids, settings):
-    """Yield ids that go on from a prompt, without end."""
-    random = np.random.default_rng(settings.seed)
+    """Yield ids (num_samples,) that go on from a prompt, without end.
+
+    Sample n draws by chance that starts from seed + n, whatever stands beside it.
+    """
+    seeds = [(settings.seed + n) % 2**31 for n in range(settings.num_samples)]
+    randoms = [np.random.default_rng(seed) for seed in seeds]
     kernel, bias = generator.dense
-    state = zero_state(generator)
-    for token_id in prompt_ids:
-        state = read_token(generator, token_id, state)
+    state = [np.tile(h, (len(seeds), 1)) for h in read_tokens(generator, prompt_ids)]
+    recent = np.tile(prompt_ids[-NUM_RECENT:], (len(seeds), 1)).astype(int)
     while True:
-        token_id = draw_token(state[-1] @ kernel + bias, settings, random)
-        yield token_id
-        state = read_token(generator, token_id, state)
+        logits = state[-1] @ kernel + bias
+        token_ids = [draw_token(*x, settings) for x in zip(logits, recent, randoms)]
+        yield token_ids
+        recent = np.column_stack([recent, token_ids])[:, -NUM_RECENT:]
+        state = read_token(generator, token_ids, state)
 
 
-def write_sample(generator, settings):
-    """The prompt and num_words tokens that go on from it, as text."""
-    prompt_tokens = tokenize(settings.prompt, generator.token_kind)
-    prompt_ids = encode(prompt_tokens, generator.vocabulary)
-    new_ids = islice(write_tokens(generator, prompt_ids, settings), settings.num_words)
-    new_text = detokenize(decode(new_ids, generator.vocabulary), generator.token_kind)
-    return detokenize(filter(None, [settings.prompt, new_text]), generator.token_kind)
+def write_samples(generator, settings):
+    """Yield each sample's seed, and an iterator of what its tokens add to the prompt.
+
+    All samples are written while the first one is read.
+    """
+    prompt, kind, vocabulary = (
+        settings.prompt,
+        generator.token_kind,
+        generator.vocabulary,
+    )
+    prompt_tokens = tokenize(prompt, kind)
+    last = ["\n", *prompt.split(), *prompt_tokens][-1]
+    steps = write_tokens(generator, encode(prompt_tokens, vocabulary), settings)
+    copies = tee(islice(steps, settings.num_words), settings.num_samples)
+    for n, copy in enumerate(copies):
+        tokens = map(vocabulary.__getitem__, map(itemgetter(n), copy))
+        yield (settings.seed + n) % 2**31, spell(tokens, kind, last)
 
 
-def wrap_text(text):
-    """The text in lines that fit the terminal."""
-    width = shutil.get_terminal_size().columns
-    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+def name_unknown(prompt, generator):
+    """A line on a prompt's unknown tokens and the known ones nearest to them, or ""."""
+    known = set(generator.vocabulary)
+    tokens = dict.fromkeys(tokenize(prompt, generator.token_kind))
+    unknown = [token for token in tokens if token not in known]
+    names = [f"{len(unknown) - 5:,} more"] if len(unknown) > 5 else []
+    for token in reversed(unknown[:5]):
+        near = ", ".join(get_close_matches(token, generator.vocabulary, 2))
+        names.insert(0, token[:30] + f" (near: {near})" * bool(near))
+    return f"Not known, read as {UNKNOWN}: {', '.join(names)}\n" if names else ""
 
 
-def write_samples(generator, settings, temperatures):
-    """Yield num_samples texts for each temperature, under lines that tell their seeds."""
-    for temperature in temperatures:
-        for n in range(settings.num_samples):
-            seed = (settings.seed + n) % 2**31
-            changed = replace(settings, temperature=temperature, seed=seed)
-            text = wrap_text(write_sample(generator, changed))
-            yield f"--- temperature {temperature}, seed {seed}\n{text}\n"
+def join_words(text):
+    """A text's words with one blank before each and one at the end, to find runs in."""
+    return f" {' '.join(text.split())} "
 
 
-def find_unknown(prompt, generator):
-    """The tokens of a prompt that a generator does not know, each once."""
-    tokens = tokenize(prompt, generator.token_kind)
-    return sorted(set(tokens) - set(generator.vocabulary))
+def find_copies(text, source):
+    """The longest run of a text's words that a source has, and the share of its 5-grams.
+
+    Both are texts; the source comes from join_words.
+    """
+    words, longest, start = text.split(), [], 0
+    for end in range(1, len(words) + 1):
+        while start < end and join_words(" ".join(words[start:end])) not in source:
+            start += 1
+        longest = max(longest, words[start:end], key=len)
+    grams = [join_words(" ".join(words[n : n + 5])) for n in range(len(words) - 4)]
+    return " ".join(longest), mean([gram in source for gram in grams])
+
+
+def describe_copies(text, source):
+    """A line that says how much of a text is copied from a source."""
+    run, share = find_copies(text, source)
+    note = f'longest run of the training text: {len(run.split())} words, "{run}"'
+    return f"({note}{'' if share is None else f'; {share:.0%} of its 5-grams'})"
+
+
+def wrap_pieces(pieces, width):
+    """Yield the words of a text that comes in pieces, in lines that are no longer."""
+    column, word = 0, ""
+    for character in chain.from_iterable(chain(pieces, "\n")):
+        if character.isspace():
+            length = len(re.sub("\033.*?m", "", word))  # without colours
+            if column > 0 and column + length > width:
+                column, word = 0, "\n" + word.lstrip()
+            yield word
+            column = 0 if character == "\n" else column + length
+            word = ""
+        word += character
+
+
+def print_pieces(pieces):
+    """Print a text as its pieces come, in lines that fit; give back the text."""
+    shown, kept = tee(pieces)
+    for word in wrap_pieces(shown, shutil.get_terminal_size().columns):
+        print(word, end="", flush=True)
+    print()
+    return "".join(kept)
+
+
+def print_samples(generator, settings, source, shown=None):
+    """Print the samples as they are written; give back each as a list of three texts.
+
+    They are a title, the sample and, if a source is given, what it copied from there.
+    `shown` is printed in the place of the prompt.
+    """
+    if generator.token_kind != "characters":  # a blank follows anyway
+        settings = replace(settings, prompt=settings.prompt.rstrip(" "))
+    shown, samples = settings.prompt if shown is None else shown, []
+    for seed, pieces in write_samples(generator, settings):
+        title = f"--- temperature {settings.temperature}, seed {seed}"
+        print(title)
+        written = print_pieces(chain([shown], pieces))[len(shown) :]
+        note = describe_copies(written, source) if source else ""
+        print_pieces([note, "\n"] if note else [])
+        samples.append([title, settings.prompt + written, note])
+    return samples
+
+
+def change_settings(settings, line):
+    """The settings after a line such as "/temperature 0.7"; if it is amiss, says so."""
+    parser = make_parser(NAMES[NAMES.index("num_words") :])
+    name, *value = f"{line} "[1:].split(" ", maxsplit=1)
+    try:
+        return replace(settings, **vars(parser.parse_args([option(name), *value])))
+    except UserError as error:
+        print(str(error).replace("--", "/"))
+        return settings
+
+
+def converse(generator, settings, source):
+    """Go on from each line that is typed, until Ctrl-D."""
+    with suppress(EOFError):
+        while True:
+            line = input("> " if sys.stdin.isatty() else "")
+            if line.strip() == "/help":
+                for name in NAMES[NAMES.index("num_words") :]:
+                    print(f"/{option(name)[2:]} {getattr(settings, name)}")
+            elif line.startswith("/"):
+                settings = change_settings(settings, line)
+            else:
+                print(name_unknown(line, generator), end="")
+                settings = replace(settings, prompt=line or settings.prompt)
+                samples = print_samples(generator, settings, source, shown=line or "…")
+                seed = (settings.seed + settings.num_samples) % 2**31
+                settings = replace(settings, prompt=samples[-1][1], seed=seed)
 
 
 # %%
 if writing:
-    if unknown := find_unknown(settings.prompt, generator):
-        print(f"Not known, read as {UNKNOWN}: {', '.join(unknown)}")
-    samples = []
-    temperatures = {settings.temperature} | ({0.5} if training else set())
-    for sample in write_samples(generator, settings, sorted(temperatures)):
-        print(sample)
-        samples.append(sample)
+    known = detokenize(parts[0], generator.token_kind) if settings.corpus else ""
+    source = join_words(known) if known else ""
 if training:
-    write_file(output_dir / "samples.txt", "\n".join(samples))
+    short = replace(settings, num_samples=1, num_words=20)
+    stages = {"Untrained": untrained, "One epoch": beginner, "Trained": generator}
+    for name, stage in stages.items():
+        print(name)
+        print_samples(stage, short, "")
+if training or writing and not settings.score and not settings.interactive:
+    print(name_unknown(settings.prompt, generator), end="")
+    temperatures = {settings.temperature} | ({0.3, 1.2} if training else set())
+    samples = []
+    for temperature in sorted(temperatures):
+        changed = replace(settings, temperature=temperature)
+        samples += print_samples(generator, changed, source)
+if training:
+    text = "\n\n".join("\n".join(sample) for sample in samples)
+    write_file(output_dir / "samples.txt", text + "\n")
+
+# %% [markdown]
+# A prompt of yours: change a value, run the cell again. (In Colab, tick `download_model` to have
+# what was trained before the runtime vanishes; `--load` writes with it anywhere.)
+
+# %%
+prompt = "what is love"  # @param {type: "string"}
+temperature = 0.8  # @param {type: "slider", min: 0, max: 1.5, step: 0.1}
+top_p = 0.95  # @param {type: "slider", min: 0.05, max: 1, step: 0.05}
+num_words = 60  # @param {type: "slider", min: 10, max: 500, step: 10}
+download_model = False  # @param {type: "boolean"}
+if writing and in_notebook:
+    play = dict(prompt=prompt, temperature=temperature, top_p=top_p)
+    print_samples(generator, replace(settings, num_words=num_words, **play), source)
+if download_model and "google.colab" in sys.modules:
+    sys.modules["google.colab"].files.download(output_dir / "generator.keras")
+
+# %% [markdown]
+# ### What does it find surprising?
+#
+# The function that scored the test part can score any text. Every token costs bits: one
+# that the generator thought had a chance of 1 in 8 costs 3. Green are tokens of up to 4
+# bits, yellow of up to 8, orange of up to 12, and red are those that it least expected.
+
+# %%
+COLORS = [  # bits up to which a token has a colour; its codes in terminal and notebook
+    (4, "32", "#cfc"),
+    (8, "33", "#ffb"),
+    (12, "38;5;208", "#fc8"),
+    (math.inf, "31", "#f99"),
+]
+
+
+def score_text(generator, text):
+    """The tokens of a text, the bits that each costs (nan: the first), and a summary."""
+    tokens = tokenize(text, generator.token_kind)
+    token_ids = encode(tokens, generator.vocabulary)
+    nats = score_tokens(generator, token_ids)
+    summary = {
+        "tokens": len(tokens),
+        "unknown_share": mean(token_ids == 0),
+        "perplexity": perplexity(mean(nats)),
+    }
+    return tokens, np.append(np.nan, nats / math.log(2))[: len(tokens)], summary
+
+
+def color_tokens(tokens, bits, token_kind, medium):
+    """Yield the pieces of a text in the colours of the bits they cost.
+
+    They are for a "terminal", for a notebook's "html", or lines of bits and tokens.
+    """
+    for token, piece, surprise in zip(tokens, spell(tokens, token_kind), bits):
+        code, name = next(codes for limit, *codes in COLORS if not surprise > limit)
+        if medium == "terminal":
+            yield f"\033[{code}m{piece}\033[0m"
+        elif medium == "html":
+            style = f"color: black; background: {name}"
+            yield f'<span style="{style}">{html.escape(piece)}</span>'
+        else:
+            yield f"{surprise:6.1f}  {token!r}\n".replace("nan", "  -")
+
+
+def show_html(text):
+    """Show a text in the notebook, its line breaks as they are."""
+    from IPython.display import HTML, display
+
+    display(HTML(f'<div style="white-space: pre-wrap">{text}</div>'))
+
+
+# %%
+if writing and settings.score:
+    tokens, bits, summary = score_text(generator, text_to_score)
+    print(f"{settings.score}:", *describe(summary), sep="\n")
+    medium = "html" if in_notebook else "terminal" if sys.stdout.isatty() else "lines"
+    pieces = color_tokens(tokens, bits, generator.token_kind, medium)
+    show_html("".join(pieces)) if in_notebook else print_pieces(pieces)
+if writing and settings.interactive:
+    print(
+        "Type a beginning. An empty line goes on, /temperature 0.7 or the like changes"
+    )
+    print("a setting, /help shows them all, Ctrl-D ends.")
+    converse(generator, settings, source)

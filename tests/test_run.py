@@ -68,16 +68,21 @@ def test_report_says_what_was_run_and_how_good_it_was(toy_folder):
     assert f"test perplexity: {round(report['test_perplexity'], 3)}\n" in output
 
 
-def test_samples_at_two_temperatures_are_printed_and_kept(toy_folder):
+def test_samples_at_three_temperatures_are_printed_and_kept(toy_folder):
     samples = (toy_folder / "runs" / "samples.txt").read_text(encoding="utf-8")
-    assert re.findall(r"temperature (\S+), seed (\d)", samples) == [
-        ("0.5", "0"),
-        ("0.5", "1"),
-        ("0.8", "0"),
-        ("0.8", "1"),
-    ]
-    assert samples in (toy_folder / "output.txt").read_text(encoding="utf-8")
-    assert samples.count("\nking ") == 4
+    pairs = [(t, n) for t in ["0.3", "0.8", "1.2"] for n in "01"]
+    assert re.findall(r"temperature (\S+), seed (\d)", samples) == pairs
+    output = (toy_folder / "output.txt").read_text(encoding="utf-8")
+    assert " ".join(samples.split()) in " ".join(output.split())
+    assert samples.count("\nking ") == 6
+    assert samples.count("(longest run of the training text: ") == 6
+
+
+def test_it_writes_before_while_and_after_it_learns(toy_folder):
+    output = (toy_folder / "output.txt").read_text(encoding="utf-8")
+    stages = re.search("Untrained\n(.*)One epoch\n(.*)Trained\n(.*)", output, re.S)
+    texts = [re.findall("^king .*", stage, re.M)[0] for stage in stages.groups()]
+    assert len(set(texts)) == 3
 
 
 def weights(path):
@@ -110,7 +115,7 @@ def test_generator_loads_as_a_plain_keras_model(toy_folder):
         [sys.executable, "-c", code], cwd=toy_folder, capture_output=True, text=True
     )
     assert "['Embedding', 'GRU', 'Dense']" in finished.stdout, finished.stderr
-    generator = program.load_generator(toy_folder / "runs" / "generator.keras")
+    generator, _ = program.load_generator(toy_folder / "runs" / "generator.keras")
     state, (kernel, bias) = program.zero_state(generator), generator.dense
     for token_id, logits in zip([1, 2, 3], np.load(toy_folder / "logits.npy")):
         state = program.read_token(generator, token_id, state)
@@ -124,8 +129,9 @@ def test_load_writes_without_training_corpus_or_tensorflow(toy_folder, tmp_path)
     options = "--load generator.keras --prompt king --num-words 10 --seed 1".split()
     finished = run(*options, "--temperature", "0.8", folder=tmp_path)
     samples = (toy_folder / "runs" / "samples.txt").read_text(encoding="utf-8")
-    same = samples[samples.index("--- temperature 0.8, seed 1") :]
+    (same,) = re.findall("--- temperature 0.8, seed 1\nking .*\n", samples)
     assert finished.stdout.startswith(same) and finished.stderr == ""
+    assert "longest run" not in finished.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["generator.keras"]
 
     code = (
@@ -137,6 +143,43 @@ def test_load_writes_without_training_corpus_or_tensorflow(toy_folder, tmp_path)
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr
+
+
+def test_load_with_the_corpus_tells_what_is_copied_as_training_did(toy_folder):
+    options = (
+        "--load runs/generator.keras --corpus toy.txt --prompt king --num-words 10"
+    )
+    finished = run(*options.split(), "--seed", "0", folder=toy_folder, COLUMNS="500")
+    samples = (toy_folder / "runs" / "samples.txt").read_text(encoding="utf-8")
+    blocks = re.findall("--- temperature 0.8.*\n.*\n.*longest run.*", samples)
+    assert len(blocks) == 2 and all(block in finished.stdout for block in blocks)
+
+
+def test_load_scores_a_text_as_the_test_part_was_scored(toy_folder, tmp_path):
+    words = (toy_folder / "toy.txt").read_text(encoding="utf-8").split()
+    test_part = words[-len(words) // 10 :]
+    (tmp_path / "test.txt").write_text(" ".join(test_part), encoding="utf-8")
+    options = "--load", "runs/generator.keras", "--score", str(tmp_path / "test.txt")
+    finished = run(*options, folder=toy_folder)
+    report = json.loads((toy_folder / "runs" / "report.json").read_text())
+    lines = finished.stdout.splitlines()
+    assert f"perplexity: {round(report['test_perplexity'], 3)}" in lines
+    assert len(test_part) == report["test_tokens"] == sum("'" in l for l in lines)
+    assert "---" not in finished.stdout
+
+
+def test_load_answers_what_comes_through_a_pipe(toy_folder):
+    finished = subprocess.run(
+        [sys.executable, program.__file__, "--load", "runs/generator.keras"]
+        + ["--interactive", "--seed", "5"],
+        cwd=toy_folder,
+        input="king\n/num-words 5\n\n",
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+    assert finished.returncode == 0 and finished.stderr == ""
+    assert re.findall("seed (\\d)", finished.stdout) == ["5", "6", "7", "8"]
 
 
 def test_load_draws_a_seed_and_prints_it(toy_folder):
@@ -152,6 +195,7 @@ def test_load_draws_a_seed_and_prints_it(toy_folder):
     "options",
     [
         "--token-kind characters --sequence-length 20",
+        "--token-kind verse --score toy.txt",
         "--validation-share 0 --test-share 0",
         "--num-layers 2 --hidden-size 5 --dropout 0 --num-sampled 0",
         "--max-tokens 700 --min-count 1",
@@ -237,7 +281,7 @@ def test_help_is_grouped_and_names_every_setting(tmp_path):
     finished = run("--help", folder=tmp_path)
     assert finished.returncode == 0 and finished.stderr == ""
     for field in program.fields(program.Settings):
-        assert program.option(field) in finished.stdout
+        assert program.option(field.name) in finished.stdout
     assert all(title in finished.stdout for title in program.GROUPS.values())
     assert max(map(len, finished.stdout.splitlines())) <= 80
 
@@ -246,7 +290,7 @@ MISTAKES = {
     "--corpus missing.txt": "cannot read missing.txt",
     "--corpus nothing": "cannot read nothing",
     "--corpus /dev/zero": "cannot read /dev/zero",
-    "--corpus empty.txt": "0 tokens are too few",
+    "--corpus empty.txt": "0 training tokens",
     "--corpus short.txt": "a longer text",
     "--corpus binary.txt": "binary file",
     "--corpus undefined.txt": "binary file",
@@ -270,7 +314,7 @@ MISTAKES = {
     "--temperature inf": "--temperature inf",
     "--top-p 0": "--top-p",
     "--seed -1": "--seed",
-    "--token-kind letters": "give words or characters",
+    "--token-kind letters": "give words or verse or characters",
     "--test-share 1": "--test-share",
     "--test-share 0.5 --validation-share 0.5": "together at most 0.9",
     "--load missing.keras": "there is no file missing.keras",
@@ -279,7 +323,11 @@ MISTAKES = {
     "--load foreign.keras": "not a whole generator.keras",
     "--load reshaped.keras": "not a whole generator.keras",
     "--load runs/generator.keras --epochs 3": "--epochs is for training",
-    "--load runs/generator.keras --seed 1 --corpus toy.txt": "--corpus is for training",
+    "--load runs/generator.keras --corpus missing.txt": "cannot read missing.txt",
+    "--load runs/generator.keras --score missing.txt": "cannot read missing.txt",
+    "--corpus toy.txt --score nothing": "cannot read nothing",
+    "--interactive 3": "unrecognized arguments: 3",
+    "--repetition-penalty 0": "--repetition-penalty",
 }
 
 

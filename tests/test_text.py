@@ -1,16 +1,21 @@
 """From text to tokens, ids and batches."""
 
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shakespeare_text_generator_using_gru as program
 from conftest import ROOT
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-WORKS = ROOT.parent / "shared" / "data" / "complete_works.txt"
+DATA = ROOT.parent / "shared" / "data"
+WORKS = DATA / "complete_works.txt"
 
 
 def test_words_lose_punctuation_capitals_and_newlines_only():
@@ -28,6 +33,56 @@ def test_characters_give_the_text_back():
     assert (
         program.detokenize(program.tokenize(text, "characters"), "characters") == text
     )
+
+
+def test_verse_has_words_as_they_are_and_marks_and_line_breaks():
+    text = "KING (aside):\n'Tis o'er -- the grey-eyed Moor!\n"
+    words = "KING ( aside ) : \n 'Tis o'er -- the grey-eyed Moor ! \n".split(" ")
+    assert [t for t in program.tokenize(text, "verse") if t != " "] == words
+
+
+def test_verse_takes_blanks_for_granted_only_where_they_usually_stand():
+    assert program.tokenize("Ay, sir.", "verse") == ["Ay", ",", "sir", "."]
+    glue = program.GLUE
+    assert program.tokenize("Ay,sir .", "verse") == ["Ay", ",", glue, "sir", " ", "."]
+
+
+def one_blank(text):
+    return re.sub(r"[^\S\n]+", " ", text)
+
+
+@given(st.text() | st.text("ab'-’., \n\t(!\u0301é東"))
+@example(" a \n b  ")
+@example("[GLUE] [UNK] '' a'b--c")
+@example("नमस्ते दुनिया। مرحبا، 東京")
+def test_verse_gives_back_any_text_up_to_runs_of_blanks(text):
+    tokens = program.tokenize(text, "verse")
+    assert program.detokenize(tokens, "verse") == one_blank(text)
+    assert program.UNKNOWN not in tokens
+
+
+@given(st.text())
+def test_characters_give_back_any_text(text):
+    assert (
+        program.detokenize(program.tokenize(text, "characters"), "characters") == text
+    )
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared")
+@pytest.mark.parametrize("name", ["complete_works.txt", "tinyshakespeare.txt"])
+def test_verse_gives_back_the_corpora(name):
+    text = (DATA / name).read_text(encoding="utf-8")
+    tokens = program.tokenize(text, "verse")
+    assert program.detokenize(tokens, "verse") == one_blank(text)
+    assert tokens.count(program.GLUE) < len(tokens) / 1000
+
+
+@given(st.lists(st.sampled_from(["Ay", "'tis", ",", "\n", "(", "--", " "])), st.data())
+def test_spelling_goes_on_from_any_token(tokens, data):
+    cut = data.draw(st.integers(0, len(tokens)))
+    before = program.detokenize(tokens[:cut], "verse")
+    after = program.spell(tokens[cut:], "verse", ["\n", *tokens[:cut]][-1])
+    assert before + "".join(after) == program.detokenize(tokens, "verse")
 
 
 def settings(**changes):
@@ -48,15 +103,13 @@ def test_shares_of_zero_leave_everything_to_training():
 
 
 def test_a_text_that_is_too_short_is_refused_with_numbers():
-    shares = {"validation_share": 0, "test_share": 0}
-    with pytest.raises(
-        program.UserError, match="6 tokens are too few for 2 streams of 3"
-    ):
-        program.split_tokens(["a"] * 6, settings(**shares))
-    assert program.split_tokens(["a"] * 7, settings(**shares))
-    with pytest.raises(program.UserError, match="too few"):
-        program.split_tokens(["a"] * 20, settings())  # two to validate in two streams
-    assert program.split_tokens(["a"] * 30, settings())
+    refused = partial(pytest.raises, program.UserError)
+    with refused(match="6 training tokens .* are too few for 2 streams of 3"):
+        program.check_sizes(["a"] * 6, [], settings())
+    with refused(match="2 for validation are too few"):
+        program.check_sizes(["a"] * 7, ["a"] * 2, settings())
+    program.check_sizes(["a"] * 7, ["a"] * 3, settings())
+    program.check_sizes(["a"] * 7, [], settings())
 
 
 def test_vocabulary_is_unknown_then_the_most_frequent_first():
