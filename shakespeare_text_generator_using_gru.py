@@ -1672,8 +1672,8 @@ if training:
     write_file(output_dir / "samples.txt", text + "\n")
 
 # %% [markdown]
-# A prompt of yours: change a value, run the cell again. (In Colab, tick `download_model` to have
-# what was trained before the runtime vanishes; `--load` writes with it anywhere.)
+# A prompt of yours: change a value, run the cell again. In Colab, tick `download_model` to
+# have what was trained before the runtime vanishes; `--load` writes with it anywhere.
 
 # %%
 prompt = "what is love"  # @param {type: "string"}
@@ -1685,7 +1685,9 @@ if writing and in_notebook:
     play = dict(prompt=prompt, temperature=temperature, top_p=top_p)
     print_samples(generator, replace(settings, num_words=num_words, **play), source)
 if download_model and "google.colab" in sys.modules:
-    sys.modules["google.colab"].files.download(output_dir / "generator.keras")
+    from google.colab import files
+
+    files.download("runs/generator.keras")
 
 # %% [markdown]
 # ### What does it find surprising?

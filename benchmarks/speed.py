@@ -1,4 +1,4 @@
-"""Words a second in training, and the memory it takes, side by side on the same text.
+"""Words a second in training and writing, and the memory training takes, side by side.
 
     python benchmarks/speed.py [CORPUS]
 
@@ -8,7 +8,7 @@ table, as it always does. The original's way predicts one word a window and is g
 integer targets here, as its own one-hot ones do not fit into 24 GB. PyTorch's rows are
 there if torch is installed. Each round times each way once, so that a noisy machine is
 noisy for all; a ratio is the median of the rounds' ratios. Each way's memory is that of a
-process of its own.
+process of its own. Writing is measured as writing.py says.
 """
 
 import statistics
@@ -19,6 +19,7 @@ from importlib.util import find_spec
 
 import numpy as np
 from runs import make_original, program
+from writing import compare_writing
 
 SETTINGS = program.Settings(
     embedding_size=50, hidden_size=128, sequence_length=50, batch_size=64
@@ -139,3 +140,4 @@ if __name__ == "__main__":
             ratios = [a / b for a, b in zip(speeds[one], speeds[other])]
             ratio, least = statistics.median(ratios), min(ratios)
             print(f"{one} against {other}: {ratio:.1f} times (least {least:.1f})")
+    compare_writing()

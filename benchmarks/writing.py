@@ -1,74 +1,101 @@
-"""How fast words are written: one GRU step a word, or a 50-word window read anew a word.
+"""How fast words are written, and how soon the first one is there.
 
     python benchmarks/writing.py
 
-The second way, and its sizes, are those of the project that this one follows. Both write
-greedily or by sampling from weights that were never trained, which takes no less time.
+Ours takes one GRU step a word, for one text or for 32 side by side, with the default
+temperature and top-p. The way of the project that this one follows, in its own sizes, reads
+a window of 50 words anew for each word and takes the likeliest. The weights were never
+trained, which takes no less time. For one core: taskset -c 0 python benchmarks/writing.py
 """
 
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from runs import make_original, program
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import shakespeare_text_generator_using_gru as program
-
-program.start_tensorflow()
-import keras
-
-ROUNDS, STEP_WORDS, WINDOW_WORDS = 5, 500, 50
+ROUNDS, SECONDS = 5, 1.0
+NUM_WORDS = 14_353  # the vocabulary of the works
 
 
 def make_ours():
-    """A generator of the default sizes with the vocabulary of the works."""
-    settings = program.Settings()
-    vocabulary = [f"word{n}" for n in range(14_353)]
-    model = program.build_model(len(vocabulary), settings)
-    return program.make_generator(model, vocabulary, "words"), settings
+    """A Keras model of the default sizes, and the Generator that has its weights."""
+    vocabulary = [program.UNKNOWN, *(f"word{n}" for n in range(1, NUM_WORDS))]
+    model = program.build_model(len(vocabulary), program.Settings())
+    return model, program.make_generator(model, vocabulary, "words")
 
 
-def make_theirs():
-    """The original's network: it gives the probabilities of the word after a window."""
-    layers = [
-        keras.Input((50,)),
-        keras.layers.Embedding(13_984, 50),
-        keras.layers.GRU(128),
-        keras.layers.Dense(13_984, activation="softmax"),
-    ]
-    return keras.Sequential(layers)
+def write_ours(generator, num_samples):
+    """Yield the number of words that were written, step by step."""
+    settings = program.Settings(num_samples=num_samples)
+    for token_ids in program.write_tokens(generator, [1], settings):
+        yield len(token_ids)
 
 
-def time_steps(generator, settings):
-    """Seconds a word, the state carried from word to word."""
-    start = time.perf_counter()
-    list(islice(program.write_tokens(generator, [1], settings), STEP_WORDS))
-    return (time.perf_counter() - start) / STEP_WORDS
-
-
-def time_windows(model):
-    """Seconds a word, 50 words read again for each."""
+def write_original(model):
+    """The same for the original's way."""
     window = np.ones((1, 50), np.int32)
-    start = time.perf_counter()
-    for _ in range(WINDOW_WORDS):
+    while True:
         best = model.predict(window, verbose=0)[0].argmax()
         window = np.append(window[:, 1:], [[best]], axis=1)
-    return (time.perf_counter() - start) / WINDOW_WORDS
+        yield 1
 
 
-generator, settings = make_ours()
-model = make_theirs()
-time_steps(generator, settings), time_windows(model)  # the first time is not typical
-steps, windows = [], []
-for _ in range(ROUNDS):  # side by side: machines are noisy
-    steps.append(time_steps(generator, settings))
-    windows.append(time_windows(model))
-ratios = [window / step for window, step in zip(windows, steps)]
-print(f"one step a word      {statistics.median(steps) * 1000:6.2f} ms a word")
-print(f"a window a word      {statistics.median(windows) * 1000:6.2f} ms a word")
-print(
-    f"ratio                {statistics.median(ratios):6.1f} (least {min(ratios):.1f})"
-)
+def measure_speed(steps):
+    """Words a second of one second of writing."""
+    start, words = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        words += next(steps)
+    return words / (time.perf_counter() - start)
+
+
+def time_first_word(model, generator):
+    """Seconds from the command to the first word of what a kept model writes."""
+    report = {"settings": program.asdict(program.Settings())}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "generator.keras"
+        program.save_generator(model, generator, report, np.arange(10), path)
+        command = [sys.executable, "-u", program.__file__, "--load", path]
+        start = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()  # the title
+            process.stdout.read(len("my lord word"))
+            seconds = time.perf_counter() - start
+            process.stdout.read()
+    return seconds
+
+
+def compare_writing():
+    """Print the words a second of each way, and what ours is times the original's."""
+    model, generator = make_ours()
+    original = make_original(13_984)
+    ways = {
+        "ours, one text": write_ours(generator, 1),
+        "ours, 32 texts": write_ours(generator, 32),
+        "the original's": write_original(original),
+    }
+    for steps in ways.values():
+        list(islice(steps, 3))  # the first ones are not typical
+    rounds = [
+        {way: measure_speed(steps) for way, steps in ways.items()}
+        for _ in range(ROUNDS)  # side by side: machines are noisy
+    ]
+    for way in ways:
+        speed = statistics.median(one[way] for one in rounds)
+        ratios = [one[way] / one["the original's"] for one in rounds]
+        ratio, least = statistics.median(ratios), min(ratios)
+        print(
+            f"writing: {way}  {speed:8,.0f} words a second ({ratio:.0f} times", end=""
+        )
+        print(f" the original's, least {least:.0f})")
+    seconds = [time_first_word(model, generator) for _ in range(ROUNDS)]
+    print(f"from the command to the first word: {statistics.median(seconds):.2f} s")
+
+
+if __name__ == "__main__":
+    compare_writing()
