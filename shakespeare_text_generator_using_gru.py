@@ -1542,15 +1542,17 @@ def write_samples(generator, settings):
 
 
 def name_unknown(prompt, generator):
-    """A line on a prompt's unknown tokens and the known ones nearest to them, or ""."""
-    known = set(generator.vocabulary)
-    tokens = dict.fromkeys(tokenize(prompt, generator.token_kind))
-    unknown = [token for token in tokens if token not in known]
+    """A line on what of a prompt is not known, with what is nearest to it, or ""."""
+    kind, known = generator.token_kind, set(generator.vocabulary)
+    unknown = [t for t in dict.fromkeys(tokenize(prompt, kind)) if t not in known]
+    unknown += [word for word in prompt.split() if not tokenize(word, kind)]  # 2nd
     names = [f"{len(unknown) - 5:,} more"] if len(unknown) > 5 else []
     for token in reversed(unknown[:5]):
         near = ", ".join(get_close_matches(token, generator.vocabulary, 2))
         names.insert(0, token[:30] + f" (near: {near})" * bool(near))
-    return f"Not known, read as {UNKNOWN}: {', '.join(names)}\n" if names else ""
+    return f"Not known, read as {UNKNOWN} or not at all: {', '.join(names)}\n" * bool(
+        names
+    )
 
 
 def join_words(text):
