@@ -154,7 +154,7 @@ class Settings:
     interactive: Annotated[bool, "type beginnings, read what follows"] = False
     score: Annotated[str, "a text of yours: how surprising is each word?"] = ""
     prompt: Annotated[str, "text to continue"] = "my lord"
-    num_words: Annotated[int, "tokens to write", 1, 10**6] = 60
+    num_words: Annotated[int, "tokens to write; characters: 6 N", 1, 10**6] = 60
     num_samples: Annotated[int, "texts to write", 1, 1000] = 2
     repetition_penalty: Annotated[float, "above 1: repeats itself less", 1, 10] = 1.0
     temperature: Annotated[float, "below 1: safer; above 1: bolder", 0, 100] = 0.8
@@ -1535,7 +1535,8 @@ def write_samples(generator, settings):
     prompt_tokens = tokenize(prompt, kind)
     last = ["\n", *prompt.split(), *prompt_tokens][-1]
     steps = write_tokens(generator, encode(prompt_tokens, vocabulary), settings)
-    copies = tee(islice(steps, settings.num_words), settings.num_samples)
+    num_tokens = settings.num_words * (6 if kind == "characters" else 1)
+    copies = tee(islice(steps, num_tokens), settings.num_samples)
     for n, copy in enumerate(copies):
         tokens = map(vocabulary.__getitem__, map(itemgetter(n), copy))
         yield (settings.seed + n) % 2**31, spell(tokens, kind, last)
