@@ -4,11 +4,13 @@
 # This program reads the works of Shakespeare word by word and learns to guess the next
 # word. Then it writes, by guessing again and again. The network is **Embedding → GRU →
 # Dense** in Keras. It trains on a laptop in minutes, and its score is that of a text it
-# has never seen.
+# has never seen. Read it from top to bottom and you will know what a GRU is, why it
+# remembers, how it learns, and how to look inside one.
 #
 # There are three ways to run it:
 #
-# - `python shakespeare_text_generator_using_gru.py`; with `--help` it lists its options.
+# - `python shakespeare_text_generator_using_gru.py`; with `--help` it lists its
+#   options.
 # - In JupyterLab: open `Shakespeare_text_generator_using_GRU.ipynb`, run its cells.
 # - In Colab: upload that notebook alone and choose *Run all*.
 #
@@ -32,6 +34,7 @@ import sys
 import textwrap
 import time
 import unicodedata
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -661,8 +664,11 @@ if training:
 # ## Training examples
 #
 # At every position the network is to say which token comes next, so the targets are the
-# inputs, shifted by one. The text is laid out as parallel streams, read side by side in
-# windows: what the GRU remembers at the end of a window is where it begins the next one.
+# inputs, shifted by one: the cell below shows both. The text teaches by itself, and
+# nobody has to label it.
+#
+# The text is laid out as parallel streams, read side by side in windows. What the GRU
+# remembers at the end of a window is where it begins the next one.
 #
 # A play that was never seen has names and words of its own: in the held-out parts four
 # times as many words are unknown as in the training part. To expect that, the network
@@ -714,19 +720,49 @@ if training:
 # %% [markdown]
 # ## The GRU, by hand
 #
-# A GRU reads one token $x$ at a time and keeps a state $h$, its memory. Two gates, numbers
-# between 0 and 1, decide what becomes of the memory. The *reset gate* $r$ says how much of
-# it the new thought may use; the *update gate* $z$ says how much of it stays as it was.
+# A recurrent network reads one token $x$ at a time and keeps a state $h$: a few hundred
+# numbers, all that it remembers. The plain one has a single equation,
 #
-# $$z = \sigma(x W_z + h U_z + b_z) \qquad r = \sigma(x W_r + h U_r + b_r)$$
+# $$h' = \tanh(x W + h U + b),$$
 #
-# $$\tilde h = \tanh\big(x W_h + b_h + r \circ (h U_h + c_h)\big) \qquad
-#   h' = z \circ h + (1 - z) \circ \tilde h$$
+# and it forgets. At every step the whole memory goes through the matrix $U$ and through
+# $\tanh$, whose slope is at most 1. What an early word left in $h$ fades a little each
+# time. Learning fades with it: the gradient comes back along the same path and is
+# multiplied by the same factors, step by step, until nothing is left to learn from or,
+# where $U$ is large, until it explodes ([Pascanu et al.
+# 2013](https://arxiv.org/abs/1211.5063)).
 #
-# Where $z$ is near 1 the memory is carried on unchanged, and so is the gradient on its way
-# back: this is how a GRU remembers for longer than a plain recurrent network. The function
-# below is these four equations (Keras stacks the matrices in the order z, r, h). It is also
-# the function that will write: one step a token, with no TensorFlow.
+# The gated recurrent unit ([Cho et al. 2014](https://arxiv.org/abs/1406.1078)) keeps
+# the memory in the open and lets two gates decide what becomes of it. A gate is a
+# number between 0 and 1 for each unit of the state, made by the sigmoid $\sigma$ from
+# the word that comes and from the memory itself.
+#
+# The *reset gate* serves the short-term memory. It says how much of the old state the
+# new thought may use; where it is 0, the new thought comes from the word alone.
+#
+# $$r = \sigma(x W_r + h U_r + b_r)$$
+#
+# The *update gate* serves the long-term memory. It says how much of the old state
+# stays.
+#
+# $$z = \sigma(x W_z + h U_z + b_z)$$
+#
+# The *candidate* is the new thought. It is the plain network's equation, but for $r$.
+#
+# $$\tilde h = \tanh\big(x W_h + b_h + r \circ (h U_h + c_h)\big)$$
+#
+# The *new state* is a blend of the two, unit by unit ($\circ$ multiplies so).
+#
+# $$h' = z \circ h + (1 - z) \circ \tilde h$$
+#
+# (drawing: docs/gru_cell.svg)
+#
+# Below are the same letters in NumPy: `x_z` is the word's part of what goes into $z$,
+# `h_z` the memory's part. Keras stacks the matrices in the order z, r, h and resets
+# after multiplying by $U_h$, Cho et al. before; what is $z$ here is $1 - z$ in [Chung
+# et al. 2014](https://arxiv.org/abs/1412.3555). A test holds that this is Keras' GRU to
+# the fifth decimal. It is also the function that will write: one step a token, with no
+# TensorFlow.
 
 
 # %%
@@ -746,13 +782,18 @@ def sigmoid(x):
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
-def gru_step(x, h, kernel, recurrent_kernel, bias):
-    """The state (…, hidden_size) after input x in state h, as keras.layers.GRU has it."""
+def gru_gates(x, h, kernel, recurrent_kernel, bias):
+    """The gates z and r and the candidate, for input x in state h, as Keras has them."""
     x_z, x_r, x_h = np.split(x @ kernel + bias[0], 3, axis=-1)
     h_z, h_r, h_h = np.split(h @ recurrent_kernel + bias[1], 3, axis=-1)
     z = sigmoid(x_z + h_z)
     r = sigmoid(x_r + h_r)
-    candidate = np.tanh(x_h + r * h_h)
+    return z, r, np.tanh(x_h + r * h_h)
+
+
+def gru_step(x, h, *weights):
+    """The new state (hidden_size,) after input x in state h."""
+    z, r, candidate = gru_gates(x, h, *weights)
     return z * h + (1 - z) * candidate
 
 
@@ -805,13 +846,70 @@ def perplexity(loss):
 
 
 # %% [markdown]
+# What do the gates do for the memory? With $z = 0$ and $r = 1$ the four equations are
+# the plain network's one. So we can let both read the same 20 random inputs and only
+# move $z$. Each starts twice, from two states that differ by a millionth, and we see
+# how much of the difference is left. About as much of a gradient would come back.
+#
+# Without gates, nothing. Where $z$ is near 1 most of $h'$ is $h$ itself: no matrix and
+# no $\tanh$ lie on that way, what comes back is multiplied by $z$, and it lasts. A gate
+# that has learnt when to close can keep a word for as long as it matters, and then let
+# it go.
+
+
+# %%
+def memory_left(update_bias, steps, size=100):
+    """The share of a small change of the state that is left after some random inputs."""
+    draw = np.random.default_rng(0)
+    kernels = draw.normal(0, size**-0.5, (2, size, 3 * size))
+    bias = np.repeat([[update_bias, 9, 0], [0, 0, 0]], size, axis=1)
+    h = np.repeat([[0], [1e-6]], size, axis=1)  # two states, read side by side
+    for x in draw.normal(size=(steps, size)):
+        h = gru_step(x, h, *kernels, bias)
+    return np.ptp(h, axis=0).mean() / 1e-6
+
+
+# %%
+if training:
+    for kind, update_bias in {"z = 0": -99, "z near 0.5": 0, "z near 0.98": 4}.items():
+        left = [f"{memory_left(update_bias, steps):.4f}" for steps in [1, 5, 20]]
+        print(f"{kind}: left after 1, 5 and 20 steps:", *left)
+
+# %% [markdown]
+# (experiment: cells)
+
+# %% [markdown]
 # ## The model
 #
 # Embedding turns a token's id into a vector, the GRU reads the vectors, and Dense gives
-# every token of the vocabulary a score for being next. All matrices start from Glorot's
-# (Xavier's) uniform distribution, $\pm\sqrt{6 / (n_{in} + n_{out})}$, which keeps the
-# size of signals alike from layer to layer. A model that has learnt nothing finds all
-# tokens equally likely, so its perplexity is about the size of the vocabulary.
+# every token of the vocabulary a score for being next. A softmax makes chances of the
+# scores: all positive, with the sum 1.
+#
+# Before it learns, every matrix is random. How large should its numbers be? Each output
+# of a layer is a sum over $n_{in}$ inputs, so it has $n_{in} \operatorname{Var}(w)$
+# times their variance; a gradient on its way back meets
+# $n_{out} \operatorname{Var}(w)$. Both factors should be 1, so [Glorot and Bengio
+# 2010](https://proceedings.mlr.press/v9/glorot10a.html) make their mean 1. Numbers
+# drawn evenly from $-a$ to $a$ have the variance $a^2 / 3$, and so every matrix here
+# starts with
+#
+# $$a = \sqrt{\frac{6}{n_{in} + n_{out}}}.$$
+#
+# The cell below sends a signal of variance 1 through ten layers. With Glorot's weights
+# it arrives as it was. With weights half as large it is lost on the way, a millionth is
+# left; with weights twice as large it explodes. (experiment: initialisation)
+#
+# A model that has learnt nothing finds all tokens equally likely, so its perplexity is
+# about the size of the vocabulary: the last line of this section.
+
+
+# %%
+if training:
+    draw, glorot = np.random.default_rng(0), math.sqrt(6 / (256 + 256))
+    signal, layers = draw.normal(size=(100, 256)), draw.uniform(-1, 1, (10, 256, 256))
+    for share in [0.5, 1, 2]:
+        output = np.linalg.multi_dot([signal, *(share * glorot * layers)])
+        print(f"{share} x Glorot: variance after ten layers {output.var():.2g}")
 
 
 # %%
@@ -883,30 +981,60 @@ if training:
 # %% [markdown]
 # ## Training
 #
-# Adam lowers the cross-entropy: the mean of $-\ln p$ over the tokens that came. Perplexity,
-# its exponential, is only how we report it: 1 is certainty, and a perplexity of 100 is
-# being as unsure as among 100 equally likely words. What makes this run fast and good:
+# At each position the network gives the word that came some chance $p$. The loss is the
+# *cross-entropy*: the mean of $-\ln p$, the surprise at each word, in nats (a nat is
+# 1.44 bits). *Perplexity* is the exponential of it: 1 is certainty, the vocabulary's
+# size is guessing, and a perplexity of 100 is being as unsure as among 100 equally
+# likely words. Perplexity is only how we report it; what is lowered is the
+# cross-entropy.
 #
-# - **The output uses the embedding's table** instead of a matrix of its own (weight tying):
-#   half the weights, and rare words are learnt from both sides.
-# - **Words share what they have in common.** A word's vector is one of its own plus those of
-#   its last two, last three and first four letters. Most words are rare; what *loveth* means
-#   and where it may stand is learnt from *lovely* and *giveth*, too.
-# - **The bias starts at the words' frequencies**, so that the table need not learn them.
-# - **A sampled softmax.** Scoring 14,000 words at each step would be most of the work. While
-#   training, the right word is compared with 1,024 others, the frequent ones always, a rare
-#   one now and then and with its weight raised to make up for it. Every perplexity that you
-#   see is of the full softmax.
-# - **Dropout** of whole words and of vector elements, the same ones at every step of a
-#   window, and a rate that warms up and then falls along a cosine.
+# Why not the squared error, $(1 - p)^2$? Suppose the network is badly wrong, with $p$
+# at 0.001. Push the word's score up a little: $-\ln p$ falls with the slope
+# $p - 1 = -0.999$, the squared error with $-2p(1 - p)^2 = -0.002$. Where there is most
+# to learn, it teaches least. And the least cross-entropy is the greatest chance for the
+# whole text, as logarithms of chances add up where chances multiply.
 #
-# All this is scaffolding. What training leaves in the model is a plain Embedding → GRU →
-# Dense: the sums become the embedding's table, and the same numbers Dense's kernel.
+# This is *not* a convex problem, though the text of the project that this one follows
+# says so. In a convex one, the point midway between two best ones would be best, too.
+# Take the smallest network of two layers, which says $a \cdot b$ and should say 1:
+# $(1, 1)$ and $(-1, -1)$ are perfect, $(0, 0)$ between them is not. In a GRU, let any
+# two units change places with all their weights: the same network, and midway a worse
+# one (a test shows it). So there are many valleys, chance decides into which one we
+# walk, and nothing promises that it is the deepest.
 #
-# The state is carried from window to window, while the gradient stops at the window's edge
-# (truncated backpropagation through time). After each epoch the validation part is scored;
-# the best weights are kept. Twenty steps of a copy tell beforehand how long it will take.
-# Ctrl-C (in a notebook: the square button) ends the training early, not the program.
+# *Adam* ([Kingma and Ba 2015](https://arxiv.org/abs/1412.6980)) moves every weight
+# against its gradient, as the last steps have it on average. It divides by that
+# gradient's usual size, so that a weight with small gradients learns at the same pace
+# as one with large ones.
+#
+# What makes this run fast and good:
+#
+# - **The output uses the embedding's table** instead of a matrix of its own ([weight
+#   tying](https://arxiv.org/abs/1608.05859)): half the weights, and rare words are
+#   learnt from both sides.
+# - **Words share what they have in common.** A word's vector is one of its own plus
+#   those of its last two, last three and first four letters ([after
+#   fastText](https://arxiv.org/abs/1607.04606)). Most words are rare; what *loveth*
+#   means and where it may stand is learnt from *lovely* and *giveth*, too.
+# - **The bias starts at the words' frequencies**, so that the table need not learn
+#   them.
+# - **A [sampled softmax](https://arxiv.org/abs/1412.2007).** Scoring 14,000 words at
+#   each step would be most of the work. While training, the right word is compared with
+#   1,024 others, the frequent ones always, a rare one now and then and with its weight
+#   raised to make up for it. Every perplexity that you see is of the full softmax.
+# - **[Dropout](https://arxiv.org/abs/1512.05287)** of whole words and of vector
+#   elements, the same ones at every step of a window, and a rate that warms up and then
+#   falls along a cosine.
+#
+# All this is scaffolding. What training leaves in the model is a plain Embedding → GRU
+# → Dense: the sums become the embedding's table, and the same numbers Dense's kernel.
+#
+# The state is carried from window to window, while the gradient stops at the window's
+# edge (truncated backpropagation through time). A gradient can grow on its way back as
+# well as fade: it is cut to the length 1. After each epoch the validation part is
+# scored; the best weights are kept. Twenty steps of a copy tell beforehand how long it
+# will take. Ctrl-C (in a notebook: the square button) ends the training early, not the
+# program.
 
 
 # %%
@@ -1243,14 +1371,20 @@ if training:
 # %% [markdown]
 # ## How good is it?
 #
-# The test part is scored once, now: one stream from its first token to its last, softmax
-# over the whole vocabulary, `[UNK]` counted like any other token. Beside it stands the
-# *unigram* baseline, which knows how frequent words are and nothing else.
+# The test part is scored once, now: one stream from its first token to its last,
+# softmax over the whole vocabulary, `[UNK]` counted like any other token. Beside it
+# stands the *unigram* baseline, which knows how frequent words are and nothing else.
+# What the network has below it is what it gained by reading in order.
 #
-# Perplexities over different vocabularies do not compare. *Bits per character* do, where
-# the text is the same: an unknown token costs what `[UNK]` costs, then its letters, then an
-# end mark, by how frequent letters are in the words of the training part. With `words`,
-# the characters are those of the stripped text: no capitals, no punctuation.
+# The curves show each epoch. Where the training text's still falls and the validation
+# text's no longer does, the network learns by heart what it should learn to understand,
+# and training stops.
+#
+# Perplexities over different vocabularies do not compare. *Bits per character* do,
+# where the text is the same: an unknown token costs what `[UNK]` costs, then its
+# letters, then an end mark, by how frequent letters are in the words of the training
+# part. With `words`, the characters are those of the stripped text: no capitals, no
+# punctuation.
 
 
 # %%
@@ -1753,7 +1887,102 @@ if writing and settings.score:
     show_html("".join(pieces)) if in_notebook else print_pieces(pieces)
 if writing and settings.interactive:
     print(
-        "Type a beginning. An empty line goes on, /temperature 0.7 or the like changes"
+        "Type a beginning. An empty line goes on, /temperature 0.7 changes a setting,"
     )
-    print("a setting, /help shows them all, Ctrl-D ends.")
+    print("/help shows all settings, Ctrl-D ends.")
     converse(generator, settings, source)
+
+# %% [markdown]
+# ## Looking inside
+#
+# What has it learnt? First, which words make it forget. Of the 300 most frequent tokens
+# we list those at which the update gate is lowest (the mean of all units, the memory
+# still empty) and those at which it is highest. After a few minutes with the works the
+# network has found out for itself that *exeunt* and *enter* end what was going on: it
+# makes room. *Not* and *up* belong to what was just said, and it keeps that.
+#
+# Then the embedding: for a few tokens, the nearest among the 2,000 most frequent. Words
+# that can stand in one another's place get vectors that point the same way (we measure
+# it by the cosine of their angle), and so do words that share their first letters or
+# their last.
+#
+# Last, we watch it read a line: the prompt, and what it wrote after it. For another
+# line change the prompt; with *and so farewell exeunt enter king henry what news* you
+# see the memory go and come.
+#
+# - *Surprisal* is $-\log_2 p$, what each token costs in bits. Where there was hardly a
+#   choice it is small; 10 bits is one among 1,024.
+# - *The update gate*: a column is a word, a row is a unit of the first GRU. Rows are
+#   sorted by their mean: on top, those that keep what they know for many words; at the
+#   bottom, those that live for the last word or two. The black line is the mean of the
+#   column, on the scale to the right. Where it dips, the word makes the network forget.
+# - *The reset gate*, sorted by its own means. Where it is red, the new thought comes
+#   from the word alone.
+
+
+# %%
+def read_gates(generator, token_ids):
+    """The gates z and r of the first GRU at each token, each (tokens, hidden_size)."""
+    state, gates = zero_state(generator), []
+    for token_id in token_ids:
+        x = generator.embedding[token_id]
+        gates.append(gru_gates(x, state[0], *generator.grus[0])[:2])
+        state = read_token(generator, token_id, state)
+    return np.swapaxes(gates, 0, 1)
+
+
+def rank_by_memory(generator, count=300):
+    """The most frequent tokens, first those at which an empty memory keeps least."""
+    x, h = generator.embedding[1 : count + 1], zero_state(generator)[0]
+    z, _, _ = gru_gates(x, h, *generator.grus[0])
+    return decode(np.argsort(z.mean(axis=1)) + 1, generator.vocabulary)
+
+
+def find_nearest(generator, token, count=6, among=2000):
+    """The frequent tokens whose vectors point where a token's points, by cosine."""
+    vector = generator.embedding[generator.vocabulary.index(token)]
+    vectors = generator.embedding[1 : among + 1]
+    order = np.argsort(-(vectors @ vector) / np.linalg.norm(vectors, axis=1))
+    return [t for t in decode(order + 1, generator.vocabulary) if t != token][:count]
+
+
+def draw_reading(generator, text, path):
+    """Draw what each token of a text's start costs, and the gates at it, as a PNG."""
+    from matplotlib.figure import Figure
+
+    tokens = tokenize(text, generator.token_kind)[:28]
+    labels = [t.replace(" ", "␣").replace("\n", "⏎")[:14] for t in tokens]
+    ids, places = encode(tokens, generator.vocabulary), np.arange(len(tokens)) + 0.5
+    figure = Figure(figsize=(10, 10.5), layout="constrained")
+    top, *maps = figure.subplots(3, height_ratios=[1, 3, 3])
+    top.bar(places[1:], score_tokens(generator, ids) / math.log(2), color="gray")
+    top.set(title="Surprisal: what each token costs", ylabel="bits", xlim=(0, len(ids)))
+    maps[0].set(title="Update gate z: blue keeps the memory, red renews it")
+    maps[1].set(title="Reset gate r: blue looks at the memory, red looks away")
+    for axes, gate in zip(maps, read_gates(generator, ids)):
+        rows = gate[:, np.argsort(gate.mean(axis=0))].T  # (units, tokens)
+        image = axes.pcolormesh(rows, cmap="RdBu", vmin=0, vmax=1)
+        axes.plot(places, gate.mean(axis=1) * len(rows), "ko-", mec="white")
+        axes.set(ylabel="units, in order of their mean")
+        figure.colorbar(image, ax=axes, pad=0.01, label="gate (black: mean of all)")
+    turn = 90 if max(map(len, labels)) > 1 else 0  # single letters stand upright
+    for axes in [top, *maps]:
+        axes.set_xticks(places, labels, rotation=turn, parse_math=False)
+    with replacing(path) as part, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about letters that the font does not have
+        figure.savefig(part, dpi=120)
+
+
+# %%
+if training or writing and in_notebook:
+    ranked = rank_by_memory(generator)
+    print("It forgets most at", ranked[:12])
+    print("It keeps most at  ", ranked[:-13:-1])
+    for token in sorted({"king", "night", "two", "E", "?"} & {*generator.vocabulary}):
+        print("Nearest to", token, find_nearest(generator, token))
+    _, pieces = next(write_samples(generator, settings))
+    line = settings.prompt + "".join(pieces)
+    path = make_folder(settings.output_dir) / "reading.png"
+    draw_reading(generator, line, path)
+    if in_notebook:
+        show_picture(path)

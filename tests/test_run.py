@@ -27,10 +27,11 @@ def test_a_run_leaves_what_it_says(toy_folder):
         "history.csv",
         "curves.png",
         "samples.txt",
+        "reading.png",
         "report.json",
     }
     output = (toy_folder / "output.txt").read_text(encoding="utf-8")
-    assert all(name in output for name in kept - {"samples.txt"})
+    assert all(name in output for name in kept - {"samples.txt", "reading.png"})
     assert (toy_folder / "errors.txt").read_text(encoding="utf-8") == ""
 
 

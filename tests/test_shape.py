@@ -101,7 +101,7 @@ def test_notebook_alone_in_a_folder_runs_from_top_to_bottom(tmp_path):
     outputs = [o for c in notebook.cells for o in c.get("outputs", [])]
     printed = "".join(o.text for o in outputs if o.output_type == "stream")
     assert "test perplexity" in printed and "king" in printed
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 1
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 2
     assert (tmp_path / "runs" / "generator.keras").exists()
 
 

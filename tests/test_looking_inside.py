@@ -1,0 +1,164 @@
+"""The gates while a generator reads, its nearest words, the picture, and the lesson."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import shakespeare_text_generator_using_gru as program
+
+LETTERS = "abcdefghijklmno"
+
+
+def toy_generator(vocabulary=("[UNK]", *LETTERS), token_kind="words", num_layers=2):
+    """A generator with random weights that are large enough to matter."""
+    draw, size = np.random.default_rng(1), len(vocabulary)
+
+    def array(*shape):
+        return draw.normal(size=shape).astype(np.float32)
+
+    depths = [5, *[7] * (num_layers - 1)]
+    grus = [[array(depth, 21), array(7, 21), array(2, 21)] for depth in depths]
+    dense = array(7, size), array(size)
+    return program.Generator(array(size, 5), grus, dense, list(vocabulary), token_kind)
+
+
+def test_the_gates_are_those_of_the_steps_it_takes():
+    """The candidate by hand; then the new state from the gates, by its equation."""
+    generator, ids = toy_generator(), [3, 1, 4, 1, 5, 9, 2, 6]
+    update, reset = program.read_gates(generator, ids)
+    assert update.shape == reset.shape == (len(ids), 7)
+    assert (0 < update).all() and (update < 1).all()
+    assert (0 < reset).all() and (reset < 1).all()
+    (kernel, recurrent, bias), h = generator.grus[0], np.zeros(7)
+    state = program.zero_state(generator)
+    for token_id, z, r in zip(ids, update, reset):
+        x = generator.embedding[token_id]
+        memory = h @ recurrent[:, 14:] + bias[1, 14:]
+        candidate = np.tanh(x @ kernel[:, 14:] + bias[0, 14:] + r * memory)
+        h = z * h + (1 - z) * candidate
+        state = program.read_token(generator, token_id, state)
+        np.testing.assert_allclose(state[0], h, atol=1e-5)
+
+
+def test_a_gru_without_gates_is_a_plain_recurrent_network():
+    """z = 0 and r = 1, as the lesson has it."""
+    kernel, recurrent, bias = toy_generator().grus[0]
+    bias = bias.copy()
+    bias[0, :7], bias[0, 7:14] = -999, 999
+    draw = np.random.default_rng(2)
+    x, h = draw.normal(size=5), draw.normal(size=7)
+    plain = np.tanh(
+        x @ kernel[:, 14:] + h @ recurrent[:, 14:] + bias[:, 14:].sum(axis=0)
+    )
+    step = program.gru_step(x, h, kernel, recurrent, bias)
+    np.testing.assert_allclose(step, plain, rtol=1e-6)
+
+
+def test_more_of_a_change_is_left_where_more_is_kept():
+    left = [program.memory_left(bias, steps=20) for bias in [-99, 0, 4, 99]]
+    assert left == sorted(left) and left[0] < 0.001
+    assert left[-1] == pytest.approx(1)
+
+
+def test_the_gates_of_many_tokens_at_once_are_those_of_each():
+    generator = toy_generator()
+    ranked = program.rank_by_memory(generator, count=10)
+    assert sorted(ranked) == sorted(generator.vocabulary[1:11])
+    kept = [
+        program.read_gates(generator, [generator.vocabulary.index(token)])[0].mean()
+        for token in ranked
+    ]
+    assert kept == sorted(kept)
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b)) / np.sqrt(sum(a * a) * sum(b * b))
+
+
+@pytest.mark.parametrize("among", [3, 8, 2000])
+def test_the_nearest_words_have_the_greatest_cosines(among):
+    generator = toy_generator()
+    for token in "ago":
+        vector = generator.embedding[generator.vocabulary.index(token)]
+        others = [t for t in generator.vocabulary[1 : among + 1] if t != token]
+        others.sort(
+            key=lambda t: cosine(
+                vector, generator.embedding[generator.vocabulary.index(t)]
+            )
+        )
+        nearest = program.find_nearest(generator, token, count=4, among=among)
+        assert nearest == others[:-5:-1]
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+STRANGE = [
+    "$x$",
+    "a_b^c",
+    r"\frac",
+    "%",
+    "\n",
+    " ",
+    "[GLUE]",
+    "王",
+    "שלום",
+    "💀",
+    "Щ" * 99,
+]
+
+
+@pytest.mark.parametrize("token_kind", ["words", "characters"])
+def test_any_token_can_be_drawn_and_nobody_is_warned(token_kind, tmp_path, monkeypatch):
+    generator = toy_generator(["[UNK]", *STRANGE], token_kind)
+    monkeypatch.setattr(program, "tokenize", lambda *_: [*STRANGE, "unknown"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program.draw_reading(generator, "", tmp_path / "reading.png")
+    assert is_png(tmp_path / "reading.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["reading.png"]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("text", ["a", "a b", "a " * 10_000])
+def test_a_line_of_any_length_can_be_drawn(text, num_layers, tmp_path):
+    generator = toy_generator(num_layers=num_layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program.draw_reading(generator, text, tmp_path / "reading.png")
+    assert is_png(tmp_path / "reading.png")
+
+
+def swap_units(generator, first, second):
+    """The same network, two units of whose last GRU have changed places."""
+    order = np.arange(7)
+    order[[first, second]] = second, first
+    columns = np.concatenate([order, order + 7, order + 14])
+    kernel, recurrent, bias = generator.grus[-1]
+    gru = kernel[:, columns], recurrent[order][:, columns], bias[:, columns]
+    dense = generator.dense[0][order], generator.dense[1]
+    return replace(generator, grus=[*generator.grus[:-1], gru], dense=dense)
+
+
+def blend(one, other):
+    """The generator midway between two that differ in the last GRU and in Dense."""
+    gru = [(a + b) / 2 for a, b in zip(one.grus[-1], other.grus[-1])]
+    dense = [(a + b) / 2 for a, b in zip(one.dense, other.dense)]
+    return replace(one, grus=[*one.grus[:-1], gru], dense=dense)
+
+
+def test_training_is_no_convex_problem():
+    """Two networks are equally good; midway a convex loss would be no higher."""
+    generator = toy_generator()
+    swapped = swap_units(generator, 2, 5)
+    settings = program.Settings(temperature=1, top_p=1, num_samples=1)
+    written = program.write_tokens(generator, [1], settings)
+    ids = np.concatenate([next(written) for _ in range(500)])
+    losses = [
+        program.score_tokens(g, ids).mean()
+        for g in [generator, swapped, blend(generator, swapped)]
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] > losses[0] + 0.01
