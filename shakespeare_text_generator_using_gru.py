@@ -22,7 +22,6 @@ import argparse
 import codecs
 import csv
 import hashlib
-import html
 import io
 import json
 import math
@@ -1834,12 +1833,7 @@ if download_model and "google.colab" in sys.modules:
 # bits, yellow of up to 8, orange of up to 12, and red are those that it least expected.
 
 # %%
-COLORS = [  # bits up to which a token has a colour; its codes in terminal and notebook
-    (4, "32", "#cfc"),
-    (8, "33", "#ffb"),
-    (12, "38;5;208", "#fc8"),
-    (math.inf, "31", "#f99"),
-]
+COLORS = {4: "32", 8: "33", 12: "38;5;208", math.inf: "31"}  # bits: terminal's code
 
 
 def score_text(generator, text):
@@ -1855,36 +1849,21 @@ def score_text(generator, text):
     return tokens, np.append(np.nan, nats / math.log(2))[: len(tokens)], summary
 
 
-def color_tokens(tokens, bits, token_kind, medium):
-    """Yield the pieces of a text in the colours of the bits they cost.
-
-    They are for a "terminal", for a notebook's "html", or lines of bits and tokens.
-    """
-    for token, piece, surprise in zip(tokens, spell(tokens, token_kind), bits):
-        code, name = next(codes for limit, *codes in COLORS if not surprise > limit)
-        if medium == "terminal":
-            yield f"\033[{code}m{piece}\033[0m"
-        elif medium == "html":
-            style = f"color: black; background: {name}"
-            yield f'<span style="{style}">{html.escape(piece)}</span>'
-        else:
-            yield f"{surprise:6.1f}  {token!r}\n".replace("nan", "  -")
-
-
-def show_html(text):
-    """Show a text in the notebook, its line breaks as they are."""
-    from IPython.display import HTML, display
-
-    display(HTML(f'<div style="white-space: pre-wrap">{text}</div>'))
+def color_tokens(tokens, bits, token_kind):
+    """Yield the pieces of a text in the colours of the bits that they cost."""
+    for piece, surprise in zip(spell(tokens, token_kind), np.nan_to_num(bits)):
+        code = next(code for limit, code in COLORS.items() if surprise <= limit)
+        yield f"\033[{code}m{piece}\033[0m"
 
 
 # %%
 if writing and settings.score:
     tokens, bits, summary = score_text(generator, text_to_score)
     print(f"{settings.score}:", *describe(summary), sep="\n")
-    medium = "html" if in_notebook else "terminal" if sys.stdout.isatty() else "lines"
-    pieces = color_tokens(tokens, bits, generator.token_kind, medium)
-    show_html("".join(pieces)) if in_notebook else print_pieces(pieces)
+    if in_notebook or sys.stdout.isatty():
+        print_pieces(color_tokens(tokens, bits, generator.token_kind))
+    else:  # a file has no colours
+        print(*(f"{b:6.1f}  {token!r}" for token, b in zip(tokens, bits)), sep="\n")
 if writing and settings.interactive:
     print(
         "Type a beginning. An empty line goes on, /temperature 0.7 changes a setting,"
