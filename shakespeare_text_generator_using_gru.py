@@ -58,10 +58,18 @@ class UserError(Exception):
 
 
 def report_error(kind, error, trace):
-    """Print a user's mistake as one line, exit with 2; a bug of ours keeps its trace."""
+    """End with one line and, at a user's mistake, code 2; our bugs keep their trace."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(
+            "stopped by Ctrl-C; the same command goes on where it can", file=sys.stderr
+        )
+        sys.exit(130)
+    if issubclass(kind, BrokenPipeError):  # nobody reads on, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     if not issubclass(kind, UserError):
         return sys.__excepthook__(kind, error, trace)
-    print(f"error: {error}", file=sys.stderr)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
     sys.exit(2)
 
 
@@ -70,13 +78,15 @@ def replacing(path):
     """Lend a path to write to; once all is written, that file takes path's place."""
     part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
         yield part
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write {path} ({reason}): make room there") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def make_folder(name):
@@ -86,7 +96,7 @@ def make_folder(name):
         if not os.access(name, os.W_OK | os.X_OK):
             raise PermissionError(13, "no permission")
     except OSError as error:
-        message = f"cannot write to {name} ({error.strerror}): give another folder"
+        message = f"cannot write {name} ({error.strerror}): give another --output-dir"
         raise UserError(message) from None
     return Path(name)
 
@@ -150,6 +160,7 @@ class Settings:
     minutes: Annotated[float, "as many epochs as fit in; 0: --epochs", 0, 10**4] = 0
     patience: Annotated[int, "epochs without progress until it stops", 1, 10**4] = 2
     output_dir: Annotated[str, "folder for all that is kept"] = "runs"
+    fresh: Annotated[bool, "start anew, whatever was interrupted"] = False
 
     # What it writes
     load: Annotated[str, "a kept generator.keras; nothing is trained"] = ""
@@ -233,6 +244,9 @@ def make_parser(names):
 def read_settings(options):
     """The Settings that a list of command-line options asks for."""
     given = vars(make_parser(NAMES).parse_args(options))
+    names = ["corpus", "output_dir", "load", "score"]
+    if empty := [option(name) for name in names if given.get(name) == ""]:
+        raise UserError(f"{empty[0]} is empty: name what you mean")
     if given.get("load"):
         for name in NAMES[: NAMES.index("load")]:
             if name in given and name != "corpus":
@@ -249,7 +263,8 @@ in_notebook = sys.argv[0].endswith("_launcher.py")  # JupyterLab, Colab
 running = __name__ == "__main__"  # false where a test imports this file
 if running and not in_notebook:
     sys.excepthook = report_error
-    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter
+    # A terminal may lack a letter; a reader may leave: each line goes out at once.
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)
 options = ["--preset", "quick"] if in_notebook else sys.argv[1:]
 settings = read_settings(options if running else [])
 training, writing = running and not settings.load, running
@@ -325,7 +340,7 @@ def download(url):
             pause = min(int(asked), 60) if asked.isdecimal() else pause
             if error.response.status_code not in [429, 500, 502, 503, 504]:
                 break
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             reason = type(error).__name__
         if attempt < TRIES - 1:
             time.sleep(pause)
@@ -356,7 +371,8 @@ def check_content(content, num_bytes, sha256):
 def fetch(name):
     """The bytes of a named corpus or a URL: from data/ if whole there, or downloaded."""
     num_bytes, sha256, *urls = SOURCES.get(name, (0, "", name))
-    stem = name if name in SOURCES else hashlib.sha256(name.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    stem = name if name in SOURCES else digest[:16]
     path = Path("data") / f"{stem}.txt"
     with suppress(OSError, DownloadError):
         content = path.read_bytes()
@@ -388,16 +404,16 @@ def find_sonnets():
     )
 
 
-def read_files(name):
+def read_files(name, option="--corpus"):
     """The bytes of a file, or of each .txt file of a folder in order of name, as a list."""
     path = Path(name)
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     try:
+        files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
         if not files or not all(file.is_file() for file in files):
             raise FileNotFoundError(2, "no text there")
         return [file.read_bytes() for file in files]
     except OSError as error:
-        message = f"cannot read {name} ({error.strerror}): give a text file"
+        message = f"cannot read {name} ({error.strerror}): give {option} a text file"
         raise UserError(message) from None
 
 
@@ -410,7 +426,7 @@ def decode_text(content):
             text = content.decode(encoding)
             break
     if "\0" in text:
-        raise UserError("that is a binary file: give a text file")
+        raise UserError("a binary file: give a text with --corpus or --score")
     if encoding == "cp1252":
         print("Warning: the text is not UTF-8; it is read as Windows-1252")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -452,7 +468,7 @@ def load_corpus(name):
 
 # %%
 if running and settings.score:
-    text_to_score = decode_text(read_files(settings.score)[0])
+    text_to_score = decode_text(read_files(settings.score, "--score")[0])
 if training:
     corpus = load_corpus(settings.corpus)
     print(f"Corpus: {corpus.name}, {len(corpus.text):,} characters, it begins")
@@ -968,6 +984,7 @@ def make_generator(model, vocabulary, token_kind):
 
 # %%
 if training:
+    output_dir = make_folder(settings.output_dir)
     device = start_tensorflow()
     print("Training on the", device)
     settings = suit_device(settings, device)
@@ -1034,6 +1051,13 @@ if training:
 # scored; the best weights are kept. Twenty steps of a copy tell beforehand how long it
 # will take. Ctrl-C (in a notebook: the square button) ends the training early, not the
 # program.
+#
+# After each epoch a *checkpoint* is written: the weights, what Adam remembers, the best
+# weights so far and the history. If the run is interrupted, by Ctrl-C or a crash, the
+# same command goes on from there and ends as if nothing had happened, on a CPU bit for bit:
+# all chance follows from the seed and the number of the epoch, so none of it needs keeping.
+# The file's name is made of all that shapes the weights, so that no other command takes it
+# for its own. It is removed when the run has ended.
 
 
 # %%
@@ -1284,13 +1308,67 @@ def plan_steps(step_seconds, score_seconds, steps_per_epoch, settings):
     return steps, steps * step_seconds
 
 
-def train(model, vocabulary, train_ids, validation_ids, settings, steps, show):
+# %%
+def name_checkpoint(corpus, settings):
+    """The name of a run's checkpoint: a hash of all that its weights follow from."""
+    values = asdict(settings)
+    names = [*values]
+    names = names[names.index("token_kind") : names.index("output_dir")] + ["seed"]
+    run = json.dumps([corpus.sha256, [values[name] for name in names]])
+    return f"checkpoint-{hashlib.sha256(run.encode()).hexdigest()[:12]}.npz"
+
+
+def save_checkpoint(path, trainer, best_weights, history, steps):
+    """Write all that a training goes on from; where that fails, say so and go on."""
+    arrays = [v.numpy() for v in trainer.variables + trainer.optimizer.variables]
+    try:
+        with replacing(path) as part:
+            np.savez(part, *arrays, *best_weights, run=json.dumps([steps, history]))
+    except UserError as error:
+        print(f"Warning: {error}; the next epoch tries again")
+
+
+def read_checkpoint(path, fresh):
+    """The planned steps, history and arrays of a checkpoint; without one 0 and nothing."""
+    if fresh or not path.exists():
+        return 0, [], []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            steps, history = json.loads(file["run"].item())
+            return steps, history, [file[f"arr_{n}"] for n in range(len(file) - 1)]
+    except Exception as error:  # whatever a damaged file brings about
+        print(f"Warning: {path} is damaged ({type(error).__name__}): starting anew")
+    return 0, [], []
+
+
+def restore(trainer, arrays):
+    """Give a trainer and its Adam what a checkpoint holds; return the best weights."""
+    trainer(np.zeros((2, trainer.states[0].shape[0], 1), int))  # makes all weights
+    trainer.optimizer.build(trainer.trainable_variables)
+    variables = trainer.variables + trainer.optimizer.variables
+    if [v.shape for v in variables] != [a.shape for a in arrays[: len(variables)]]:
+        raise UserError("the checkpoint is of another program: give --fresh")
+    for variable, array in zip(variables, arrays):
+        variable.assign(array)
+    return arrays[len(variables) :]
+
+
+def judge(row):
+    """The perplexity that says how good an epoch was: less is better."""
+    return row["validation_perplexity"] or row["train_perplexity"]
+
+
+# %%
+def train(
+    model, vocabulary, train_ids, validation_ids, settings, steps, show, checkpoint=None
+):
     """Train a model and leave its best weights in it; yield each epoch's row of history.
 
     Best is the lowest validation loss (without a validation part: the lowest training
     loss). The training perplexity is that of the first 20,000 tokens, without dropout.
     `show` is what Keras calls verbose: 0 is nothing, 1 a progress bar, 2 a line an epoch.
-    Ctrl-C ends it as if the epoch were over.
+    Ctrl-C ends it as if the epoch were over. With a checkpoint, (path, history, arrays),
+    it goes on from there, the rows of that history first, and keeps each epoch there.
     """
     import keras
 
@@ -1304,10 +1382,15 @@ def train(model, vocabulary, train_ids, validation_ids, settings, steps, show):
     )
     callbacks = [stop, keras.callbacks.TerminateOnNaN()]
     fit = partial(trainer.fit, epochs=epochs, callbacks=callbacks, shuffle=False)
-    best_loss, best_epoch, too_high = math.inf, 0, math.log(len(vocabulary)) + 3
-    start = time.perf_counter()
+    path, history, arrays = checkpoint or (None, [], [])
+    best_weights = restore(trainer, arrays) if history else None
+    too_high = len(vocabulary) * math.exp(3)
+    start = time.perf_counter() - (history[-1]["seconds"] if history else 0)
 
-    for epoch in range(epochs):
+    yield from history
+    for epoch in range(len(history), epochs):
+        if history and history[-1]["stopped"]:
+            break
         stopped, random = None, np.random.default_rng((settings.seed, epoch))
         try:
             text = hide_local_words(train_ids, len(vocabulary), settings, random)
@@ -1320,14 +1403,7 @@ def train(model, vocabulary, train_ids, validation_ids, settings, steps, show):
             stopped = "by Ctrl-C"
             losses = measure_losses(trainer, train_ids, validation_ids, settings)
         train_loss, validation_loss = losses
-        loss = train_loss if validation_loss is None else validation_loss
-        if not loss < too_high:
-            stopped = "loss too high: try a smaller --learning-rate"
-        elif loss < best_loss:
-            best_loss, best_epoch, best_weights = loss, epoch, model.get_weights()
-        elif epoch - best_epoch == settings.patience:
-            stopped = "no progress"
-        yield {
+        row = {
             "epoch": epoch + 1,
             "train_perplexity": perplexity(train_loss),
             "validation_perplexity": perplexity(validation_loss),
@@ -1335,9 +1411,21 @@ def train(model, vocabulary, train_ids, validation_ids, settings, steps, show):
             "seconds": time.perf_counter() - start,
             "stopped": stopped,
         }
-        if stopped:
-            break
-    if best_loss == math.inf:
+        history = [*history, row]
+        best = min(history, key=judge)
+        if not judge(row) < too_high:
+            row["stopped"] = "loss too high: try a smaller --learning-rate"
+        elif best is row:
+            best_weights = model.get_weights()
+        elif row["epoch"] - best["epoch"] == settings.patience:
+            row["stopped"] = stopped or "no progress"
+        try:
+            if path and row["stopped"] in [None, "no progress"]:
+                save_checkpoint(path, trainer, best_weights, history, steps)
+        except KeyboardInterrupt:
+            row["stopped"] = "by Ctrl-C"
+        yield row
+    if best_weights is None:
         raise UserError("training went astray: try a smaller --learning-rate")
     model.set_weights(best_weights)
 
@@ -1351,16 +1439,21 @@ def describe(numbers):
 
 # %%
 if training:
-    output_dir = make_folder(settings.output_dir)
     show = 1 if in_notebook or sys.stdout.isatty() else 2
     ingredients = model, vocabulary, train_ids, validation_ids, settings
-    seconds = time_training(*ingredients)
-    steps, expected = plan_steps(*seconds, count_steps(train_ids, settings), settings)
-    forecast = {"steps": steps, "expected_minutes": expected / 60}
-    forecast["peak_memory_mb_so_far"] = peak_memory_mb()
-    print(", ".join(describe(forecast)))
+    checkpoint = output_dir / name_checkpoint(corpus, settings)
+    steps, rows, arrays = read_checkpoint(checkpoint, settings.fresh)
+    if steps:
+        print(f"Resuming after epoch {len(rows)}: {checkpoint} (--fresh starts anew)")
+    else:
+        seconds = time_training(*ingredients)
+        steps_per_epoch = count_steps(train_ids, settings)
+        steps, expected = plan_steps(*seconds, steps_per_epoch, settings)
+        forecast = {"steps": steps, "expected_minutes": expected / 60}
+        forecast["peak_memory_mb_so_far"] = peak_memory_mb()
+        print(", ".join(describe(forecast)))
     history = []
-    for row in train(*ingredients, steps, show):
+    for row in train(*ingredients, steps, show, (checkpoint, rows, arrays)):
         history.append(row)
         print(", ".join(describe(row)))
         if len(history) == 1:
@@ -1490,7 +1583,7 @@ def make_report(settings, corpus, scores, history):
 def write_file(path, text):
     """Write text to a file, which is there in full or as it was before."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="replace")
 
 
 def save_history(history, path):
@@ -1526,13 +1619,17 @@ def save_generator(model, generator, report, line, path):
 
 def read_layer(weights, name, *shapes):
     """The arrays of one layer in a weights file; a ValueError if they are not as said."""
-    arrays = [weights[f"layers/{name}/vars/{n}"] for n in range(len(shapes))]
-    for array, shape in zip(arrays, shapes):
+    arrays = []
+    for number, shape in enumerate(shapes):
+        array = weights[f"layers/{name}/vars/{number}"]
         if array.shape != shape or array.dtype != np.float32:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, not {shape}")
         if array.external or array.id.get_storage_size() != array.nbytes:
             raise ValueError(f"the numbers of {name} are not plainly there")
-    return [array[()] for array in arrays]
+        arrays.append(array[()])
+        if not np.abs(arrays[-1]).max() < 1e6:
+            raise ValueError(f"no training leaves numbers like those of {name}")
+    return arrays
 
 
 def load_generator(path):
@@ -1549,7 +1646,8 @@ def load_generator(path):
                 for name in ["vocabulary", "report", "check"]
             )
             content = io.BytesIO(file.read("model.weights.h5"))
-        if not all(isinstance(token, str) for token in vocabulary):
+        kinds = [type(vocabulary), *map(type, vocabulary)]
+        if len(vocabulary) < 2 or kinds[0] is not list or {*kinds[1:]} != {str}:
             raise ValueError("its vocabulary is not a list of words")
         kept = Settings(**report["settings"])
         size, width, depth = len(vocabulary), kept.hidden_size, kept.embedding_size
@@ -1570,7 +1668,7 @@ def load_generator(path):
         raise UserError(message) from None
     except Exception as error:  # whatever a strange file brings about
         reason = " ".join(str(error).split()) or type(error).__name__
-        message = f"{path} is not a whole generator.keras ({reason}): keep a new one"
+        message = f"{path} is not a whole generator.keras ({reason}): give --load one"
         raise UserError(message) from None
     return generator, kept
 
@@ -1582,7 +1680,7 @@ if training:
     write_file(output_dir / "report.json", json.dumps(report, indent=2))
     path, line = output_dir / "generator.keras", train_ids[:10]
     save_generator(model, generator, report, line, path)
-    print("Kept:", ", ".join(sorted(str(path) for path in output_dir.iterdir())))
+    print("Kept:", ", ".join(sorted(map(str, {*output_dir.iterdir()} - {checkpoint}))))
 elif writing:
     generator, kept = load_generator(settings.load)
     if settings.corpus:  # to see what samples copy from it
@@ -1929,6 +2027,7 @@ def draw_reading(generator, text, path):
     """Draw what each token of a text's start costs, and the gates at it, as a PNG."""
     from matplotlib.figure import Figure
 
+    text = text.encode(errors="replace").decode()  # half a letter cannot be drawn
     tokens = tokenize(text, generator.token_kind)[:28]
     labels = [t.replace(" ", "␣").replace("\n", "⏎")[:14] for t in tokens]
     ids, places = encode(tokens, generator.vocabulary), np.arange(len(tokens)) + 0.5
@@ -1965,3 +2064,9 @@ if training or writing and in_notebook:
     draw_reading(generator, line, path)
     if in_notebook:
         show_picture(path)
+
+# %%
+if training and history[-1]["stopped"] != "by Ctrl-C":
+    checkpoint.unlink(missing_ok=True)
+elif training and not in_notebook:
+    sys.exit(130)  # what shells expect of a program that Ctrl-C ended

@@ -111,7 +111,7 @@ HOSTILE = {
         "not plainly there",
     ),
     "a vocabulary of numbers": ("vocabulary.json", constant("[1, 2]"), "list of words"),
-    "a short vocabulary": ("vocabulary.json", constant('["[UNK]"]'), "embedding"),
+    "a short vocabulary": ("vocabulary.json", constant('["[UNK]", "a"]'), "embedding"),
     "deep brackets": ("vocabulary.json", constant("[" * 10**5), ""),
     "a huge network": ("report.json", report_with(hidden_size=8192), "gru"),
     "an unknown setting": ("report.json", report_with(magic=1), "magic"),

@@ -1,0 +1,99 @@
+"""How many kills a training survives, and what its checkpoints cost.
+
+    python benchmarks/interruptions.py [KILLS]
+
+A small run is killed again and again, at a random moment or, every other time, while it
+writes a checkpoint, and is started anew by the same command. At last it may end, and must
+leave, bit for bit, what a run leaves that nobody killed. Then the standard network learns
+from a part of the works, and each checkpoint is timed. Wants tests/requirements.txt.
+"""
+
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kneser_ney import read_parts
+from runs import ROOT, program
+
+sys.path.insert(0, str(ROOT / "tests"))
+from conftest import TOY_OPTIONS, run, toy_text
+from test_interruption import outcome, read_until, start
+
+OPTIONS = "--epochs 30 --patience 30 --embedding-size 300 --hidden-size 300".split()
+OPTIONS = [*TOY_OPTIONS, *OPTIONS]
+PART = 200_000  # tokens of the works that the timed training reads in an epoch
+
+
+def kill(folder, draw, writing):
+    """Start the run and kill it; tell whether it left a checkpoint half written."""
+    process = start(*OPTIONS, folder=folder)
+    read_until(process, "epoch: ")
+    moment = time.monotonic() + (60 if writing else 3 * draw.random())
+    while process.poll() is None and time.monotonic() < moment:
+        if writing and list((folder / "runs").glob("*.part.npz")):
+            time.sleep(0.005 * draw.random())
+            break
+    if process.poll() is not None:
+        raise RuntimeError("the run ended before it was killed: give it more epochs")
+    process.kill()
+    process.communicate()
+    return any((folder / "runs").glob("*.part.npz"))
+
+
+def measure_kills(number):
+    """Whether the killed run came to what the whole one did; how many half checkpoints."""
+    draw, half_written = random.Random(0), 0
+    with tempfile.TemporaryDirectory() as outer:
+        folders = [Path(outer) / name for name in ["whole", "killed"]]
+        for folder in folders:
+            folder.mkdir()
+            (folder / "toy.txt").write_text(toy_text(), encoding="utf-8")
+        for n in range(number):
+            half_written += kill(folders[1], draw, writing=n % 2)
+        for folder in folders:
+            finished = run(*OPTIONS, folder=folder)
+            assert finished.returncode == 0, finished.stderr
+        whole, killed = (outcome(folder / "runs") for folder in folders)
+        return whole == killed, half_written
+
+
+def measure_costs():
+    """The seconds and bytes of a checkpoint, and the seconds of an epoch of the works."""
+    (train_ids, validation_ids, _), vocabulary = read_parts("works")
+    settings, costs, sizes = program.Settings(epochs=4), [], []
+    program.start_tensorflow()
+    model = program.build_model(len(vocabulary), settings)
+    save = program.save_checkpoint
+
+    def save_timed(path, *rest):
+        start = time.perf_counter()
+        save(path, *rest)
+        costs.append(time.perf_counter() - start)
+        sizes.append(path.stat().st_size)
+
+    program.save_checkpoint = save_timed
+    share = PART / len(train_ids)
+    parts = train_ids[:PART], validation_ids[: int(share * len(validation_ids))]
+    steps = settings.epochs * program.count_steps(parts[0], settings)
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        kept = Path(folder) / "checkpoint.npz", [], []
+        rows = program.train(model, vocabulary, *parts, settings, steps, 0, kept)
+        seconds = [row["seconds"] for row in rows]
+    epoch = (seconds[-1] - seconds[0] - sum(costs[:-1])) / (len(seconds) - 1)
+    return statistics.median(costs), sizes[-1], epoch / share
+
+
+if __name__ == "__main__":
+    number = int((sys.argv[1:] or ["24"])[0])
+    seconds, size, epoch = measure_costs()
+    print(f"a checkpoint: {size / 1e6:.0f} MB in {seconds:.2f} s, ", end="")
+    print(f"{seconds / epoch:.1%} of an epoch of {epoch:.1f} s", flush=True)
+    same, half_written = measure_kills(number)
+    print(
+        f"{number} kills, {half_written} of them while a checkpoint was written: ",
+        end="",
+    )
+    print("the same run, bit for bit" if same else "ANOTHER RUN")
