@@ -29,7 +29,6 @@ from runs import program
 VOCABULARY = ["[UNK]", "the", "king", "queen", "loves", "fears"]
 SETTINGS = program.Settings(embedding_size=3, hidden_size=4, num_layers=2)
 GRUS = ["gru", "gru_1"]
-warnings.simplefilter("ignore")  # of members that come twice
 SECONDS, LARGEST = 10, 2**30  # of an input; bytes that a process may ask for
 
 
@@ -45,7 +44,8 @@ def pack_weights(arrays):
 def pack(members):
     """The bytes of a zip file of members, pairs of a name and bytes."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as file:
+    with zipfile.ZipFile(content, "w") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of members that come twice
         for name, member in members:
             file.writestr(zipfile.ZipInfo(name), member, zipfile.ZIP_DEFLATED)
     return content.getvalue()
@@ -192,11 +192,13 @@ def replace_vocabulary(vocabulary):
 
 def make_bomb(size):
     """A small file of which one member unpacks to so many bytes."""
-    content = io.BytesIO(WHOLE)
-    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        with file.open("vocabulary.json", "w") as member:
-            for _ in range(size // 2**24):
-                member.write(b" " * 2**24)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name, member in MEMBERS.items():
+            with file.open(name, "w") as opened:
+                opened.write(member)
+                for _ in range(size // 2**24 if name == "vocabulary.json" else 0):
+                    opened.write(b" " * 2**24)
     return content.getvalue()
 
 

@@ -29,6 +29,8 @@ PART = 200_000  # tokens of the works that the timed training reads in an epoch
 
 def kill(folder, draw, writing):
     """Start the run and kill it; tell whether it left a checkpoint half written."""
+    for part in (folder / "runs").glob("*.part.npz"):
+        part.unlink()  # that an earlier kill left: the next checkpoint would replace it
     process = start(*OPTIONS, folder=folder)
     read_until(process, "epoch: ")
     moment = time.monotonic() + (60 if writing else 3 * draw.random())
