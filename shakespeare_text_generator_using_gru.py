@@ -1637,6 +1637,8 @@ def load_generator(path):
     import h5py
 
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("it is no file")  # a pipe would be waited for
         with zipfile.ZipFile(path) as file:
             size = sum(member.file_size for member in file.infolist())
             if size > 10 * os.path.getsize(path) + 10**8:

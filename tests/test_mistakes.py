@@ -130,6 +130,7 @@ CORPUS_MISTAKES = {
 MODEL_MISTAKES = {
     "--load missing.keras": "there is no file missing.keras",
     "--load nothing": "not a whole generator.keras",
+    "--load pipe": "it is no file",
     "--load toy.txt": "not a whole generator.keras",
     "--load empty.txt": "not a whole generator.keras",
     "--load /dev/null": "not a whole generator.keras",
