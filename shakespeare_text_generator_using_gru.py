@@ -110,7 +110,7 @@ def make_folder(name):
 # list `options` below, for example `["--epochs", "2", "--prompt", "to be"]`.
 #
 # A preset is a start that other options change: `quick` takes about a minute on a laptop,
-# `standard` five, `best` half an hour.
+# `standard` five, `best` twenty.
 
 
 # %%
@@ -770,7 +770,8 @@ if training:
 #
 # $$h' = z \circ h + (1 - z) \circ \tilde h$$
 #
-# (drawing: docs/gru_cell.svg)
+# ![The GRU cell: h runs along the top to h', the update gate z and the candidate change it,
+# the reset gate r says what of h the candidate sees](docs/gru_cell.svg)
 #
 # Below are the same letters in NumPy: `x_z` is the word's part of what goes into $z$,
 # `h_z` the memory's part. Keras stacks the matrices in the order z, r, h and resets
@@ -1452,12 +1453,13 @@ if training:
         forecast = {"steps": steps, "expected_minutes": expected / 60}
         forecast["peak_memory_mb_so_far"] = peak_memory_mb()
         print(", ".join(describe(forecast)))
-    history = []
+    history, stages = [], {"Untrained": untrained}
     for row in train(*ingredients, steps, show, (checkpoint, rows, arrays)):
         history.append(row)
         print(", ".join(describe(row)))
-        if len(history) == 1:
+        if len(history) == 1 and not rows:  # a run that goes on is past that
             beginner = make_generator(model, vocabulary, settings.token_kind)
+            stages["After one epoch"] = beginner
     generator = make_generator(model, vocabulary, settings.token_kind)
 
 # %% [markdown]
@@ -1892,8 +1894,7 @@ if writing:
     source = join_words(known) if known else ""
 if training:
     short = replace(settings, num_samples=1, num_words=20)
-    stages = {"Untrained": untrained, "One epoch": beginner, "Trained": generator}
-    for name, stage in stages.items():
+    for name, stage in (stages | {"Trained": generator}).items():
         print(name)
         print_samples(stage, short, "")
 if training or writing and not settings.score and not settings.interactive:

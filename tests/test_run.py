@@ -76,7 +76,9 @@ def test_samples_at_three_temperatures_are_printed_and_kept(toy_folder):
 
 def test_it_writes_before_while_and_after_it_learns(toy_folder):
     output = (toy_folder / "output.txt").read_text(encoding="utf-8")
-    stages = re.search("Untrained\n(.*)One epoch\n(.*)Trained\n(.*)", output, re.S)
+    stages = re.search(
+        "Untrained\n(.*)After one epoch\n(.*)Trained\n(.*)", output, re.S
+    )
     texts = [re.findall("^king .*", stage, re.M)[0] for stage in stages.groups()]
     assert len(set(texts)) == 3
 
