@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -47,6 +48,15 @@ def run(*options, folder, **environment):
         timeout=300,
         env=os.environ | {"COLUMNS": "60", "PYTHONIOENCODING": "utf-8"} | environment,
     )
+
+
+def notebook_with(options):
+    """A copy of the notebook that runs with other options."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    line = 'options = ["--preset", "quick"] if in_notebook'
+    (cell,) = (c for c in notebook.cells if line in c.source)
+    cell.source = cell.source.replace(line, f"options = {options} if in_notebook")
+    return notebook
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 import jupytext
 import nbformat
 import pytest
-from conftest import NOTEBOOK, ROOT, SCRIPT, TOY_OPTIONS, run, toy_text
+from conftest import NOTEBOOK, ROOT, SCRIPT, TOY_OPTIONS, notebook_with, run, toy_text
 from nbclient import NotebookClient
 
 
@@ -85,13 +85,8 @@ def test_a_function_that_does_read_one_is_found():
 
 def run_notebook(folder, options):
     """A copy of the notebook, run in a folder with other options."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    line = 'options = ["--preset", "quick"] if in_notebook'
-    (cell,) = (c for c in notebook.cells if line in c.source)
-    cell.source = cell.source.replace(line, f"options = {options} if in_notebook")
-    client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(folder)}}
-    )
+    resources = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook_with(options), timeout=300, resources=resources)
     return client.execute()
 
 
