@@ -60,9 +60,7 @@ class UserError(Exception):
 def report_error(kind, error, trace):
     """End with one line and, at a user's mistake, code 2; our bugs keep their trace."""
     if issubclass(kind, KeyboardInterrupt):
-        print(
-            "stopped by Ctrl-C; the same command goes on where it can", file=sys.stderr
-        )
+        print("stopped by Ctrl-C: the same command goes on", file=sys.stderr)
         sys.exit(130)
     if issubclass(kind, BrokenPipeError):  # nobody reads on, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -180,12 +178,11 @@ class Settings:
             kind, _, *limits = get_args(field.type)
             value = getattr(self, field.name)
             if kind is str and limits and value not in limits:
-                raise UserError(
-                    f"{option(field.name)} {value}: give {' or '.join(limits)}"
-                )
+                allowed = " or ".join(limits)
+                raise UserError(f"{option(field.name)} {value}: give {allowed}")
             if kind in (int, float) and not limits[0] <= value <= limits[1]:
-                between = f"{limits[0]:,} to {limits[1]:,}"
-                raise UserError(f"{option(field.name)} {value}: give {between}")
+                allowed = f"{limits[0]:,} to {limits[1]:,}"
+                raise UserError(f"{option(field.name)} {value}: give {allowed}")
         if self.validation_share + self.test_share > 0.9:
             raise UserError("--validation-share and --test-share: together at most 0.9")
 
@@ -1706,9 +1703,6 @@ elif writing:
 #   likeliest is always taken.
 # - `top_k` leaves only the k likeliest words, `top_p` only the likeliest whose
 #   probabilities add up to p. They cut off the long tail of words that fit badly.
-#
-# Is it the generator's own? Under each sample stands the longest run of its words that
-# the training text has too, and how many of its runs of five words.
 
 
 # %%
@@ -1762,13 +1756,9 @@ def write_samples(generator, settings):
 
     All samples are written while the first one is read.
     """
-    prompt, kind, vocabulary = (
-        settings.prompt,
-        generator.token_kind,
-        generator.vocabulary,
-    )
-    prompt_tokens = tokenize(prompt, kind)
-    last = ["\n", *prompt.split(), *prompt_tokens][-1]
+    kind, vocabulary = generator.token_kind, generator.vocabulary
+    prompt_tokens = tokenize(settings.prompt, kind)
+    last = ["\n", *settings.prompt.split(), *prompt_tokens][-1]
     steps = write_tokens(generator, encode(prompt_tokens, vocabulary), settings)
     num_tokens = settings.num_words * (6 if kind == "characters" else 1)
     copies = tee(islice(steps, num_tokens), settings.num_samples)
@@ -1777,20 +1767,12 @@ def write_samples(generator, settings):
         yield (settings.seed + n) % 2**31, spell(tokens, kind, last)
 
 
-def name_unknown(prompt, generator):
-    """A line on what of a prompt is not known, with what is nearest to it, or ""."""
-    kind, known = generator.token_kind, set(generator.vocabulary)
-    unknown = [t for t in dict.fromkeys(tokenize(prompt, kind)) if t not in known]
-    unknown += [word for word in prompt.split() if not tokenize(word, kind)]  # 2nd
-    names = [f"{len(unknown) - 5:,} more"] if len(unknown) > 5 else []
-    for token in reversed(unknown[:5]):
-        near = ", ".join(get_close_matches(token, generator.vocabulary, 2))
-        names.insert(0, token[:30] + f" (near: {near})" * bool(near))
-    return f"Not known, read as {UNKNOWN} or not at all: {', '.join(names)}\n" * bool(
-        names
-    )
+# %% [markdown]
+# Is what it writes its own? Under each sample stands the longest run of its words that the
+# training text has too, and how many of its runs of five words stand there.
 
 
+# %%
 def join_words(text):
     """A text's words with one blank before each and one at the end, to find runs in."""
     return f" {' '.join(text.split())} "
@@ -1815,6 +1797,26 @@ def describe_copies(text, source):
     run, share = find_copies(text, source)
     note = f'longest run of the training text: {len(run.split())} words, "{run}"'
     return f"({note}{'' if share is None else f'; {share:.0%} of its 5-grams'})"
+
+
+# %% [markdown]
+# A text is printed as it is written. In a conversation (`--interactive`) what was typed and
+# what was answered is the next prompt, if an empty line says to go on.
+
+
+# %%
+def name_unknown(prompt, generator):
+    """A line on what of a prompt is not known, with what is nearest to it, or ""."""
+    kind, known = generator.token_kind, set(generator.vocabulary)
+    unknown = [t for t in dict.fromkeys(tokenize(prompt, kind)) if t not in known]
+    unknown += [word for word in prompt.split() if not tokenize(word, kind)]  # 2nd
+    names = [f"{len(unknown) - 5:,} more"] if len(unknown) > 5 else []
+    for token in reversed(unknown[:5]):
+        near = ", ".join(get_close_matches(token, generator.vocabulary, 2))
+        names.insert(0, token[:30] + f" (near: {near})" * bool(near))
+    return f"Not known, read as {UNKNOWN} or not at all: {', '.join(names)}\n" * bool(
+        names
+    )
 
 
 def wrap_pieces(pieces, width):
@@ -1967,9 +1969,9 @@ if writing and settings.score:
         print(*(f"{b:6.1f}  {token!r}" for token, b in zip(tokens, bits)), sep="\n")
 if writing and settings.interactive:
     print(
-        "Type a beginning. An empty line goes on, /temperature 0.7 changes a setting,"
+        "Type a beginning. An empty line goes on, /temperature 0.7 changes that, /help"
     )
-    print("/help shows all settings, Ctrl-D ends.")
+    print("shows all settings, Ctrl-D ends.")
     converse(generator, settings, source)
 
 # %% [markdown]
