@@ -7,6 +7,16 @@
 # has never seen. Read it from top to bottom and you will know what a GRU is, why it
 # remembers, how it learns, and how to look inside one.
 #
+# Having learnt for a few minutes with punctuation, it may write:
+#
+#     KING HENRY V I know not,
+#      And, I am sure, what was it in the world
+#      To leave the world?
+#
+#     PERICLES I know, my lord.
+#
+#     KING HENRY VIII What is the matter?
+#
 # There are three ways to run it:
 #
 # - `python shakespeare_text_generator_using_gru.py`; with `--help` it lists its
@@ -940,7 +950,9 @@ def start_tensorflow():
 
         return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     except ImportError as error:
-        advice = "pip install tensorflow, or in Colab choose a CPU or GPU runtime"
+        advice = (
+            "in Colab choose a CPU or GPU runtime, elsewhere pip install tensorflow"
+        )
         raise UserError(f"{error}: {advice}") from None
     finally:
         os.dup2(stderr, 2)
@@ -985,6 +997,8 @@ if training:
     output_dir = make_folder(settings.output_dir)
     device = start_tensorflow()
     print("Training on the", device)
+    if in_notebook and device == "CPU":
+        print("For a GPU in Colab: Runtime → Change runtime type. A CPU will do, too.")
     settings = suit_device(settings, device)
     model = build_model(len(vocabulary), settings)
     model.summary()
@@ -1430,9 +1444,15 @@ def train(
 
 def describe(numbers):
     """Named numbers as a list of texts such as "test tokens: 93,839", without the Nones."""
-    known = {name: value for name, value in numbers.items() if value is not None}
-    texts = (v if isinstance(v, str) else f"{round(v, 3):,}" for v in known.values())
-    return [f"{name.replace('_', ' ')}: {text}" for name, text in zip(known, texts)]
+    texts = []
+    for name, value in numbers.items():
+        if isinstance(value, float):
+            value = f"{value:,.1f}" if value >= 100 else f"{value:.3f}"
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        if value is not None:
+            texts.append(f"{name.replace('_', ' ')}: {value}")
+    return texts
 
 
 # %%
@@ -1453,7 +1473,7 @@ if training:
     history, stages = [], {"Untrained": untrained}
     for row in train(*ingredients, steps, show, (checkpoint, rows, arrays)):
         history.append(row)
-        print(", ".join(describe(row)))
+        print(", ".join(describe(row | {"validation_loss": None})))
         if len(history) == 1 and not rows:  # a run that goes on is past that
             beginner = make_generator(model, vocabulary, settings.token_kind)
             stages["After one epoch"] = beginner

@@ -61,7 +61,8 @@ def test_report_says_what_was_run_and_how_good_it_was(toy_folder):
     assert report["bits_per_character"] > 0
     assert report["train_seconds"] > 0 and report["peak_memory_mb"] > 50
     output = (toy_folder / "output.txt").read_text(encoding="utf-8")
-    assert f"test perplexity: {round(report['test_perplexity'], 3)}\n" in output
+    (line,) = program.describe({"test_perplexity": report["test_perplexity"]})
+    assert f"\n{line}\n" in output
 
 
 def test_samples_at_three_temperatures_are_printed_and_kept(toy_folder):
@@ -161,7 +162,8 @@ def test_load_scores_a_text_as_the_test_part_was_scored(toy_folder, tmp_path):
     finished = run(*options, folder=toy_folder)
     report = json.loads((toy_folder / "runs" / "report.json").read_text())
     lines = finished.stdout.splitlines()
-    assert f"perplexity: {round(report['test_perplexity'], 3)}" in lines
+    (line,) = program.describe({"perplexity": report["test_perplexity"]})
+    assert line in lines
     assert len(test_part) == report["test_tokens"] == sum("'" in l for l in lines)
     assert "---" not in finished.stdout
 
