@@ -1717,8 +1717,8 @@ elif writing:
 # text has grown. Several samples are written side by side. What shapes a draw, in the order
 # in which it acts:
 #
-# - `repetition_penalty` raises the probability of each token among the last 64 to this
-#   power: above 1 they become less likely.
+# - `repetition_penalty` divides the probability of a token by this number for each time
+#   that it stands among the last 64. A little above 1, such as 1.1, breaks loops.
 # - `temperature` divides the scores: below 1 likely words become likelier, at 0 the
 #   likeliest is always taken.
 # - `top_k` leaves only the k likeliest words, `top_p` only the likeliest whose
@@ -1736,10 +1736,7 @@ def draw_token(logits, recent, random, settings):
     """
     scores = logits.copy()
     scores[0] = -np.inf  # [UNK]
-    if settings.repetition_penalty != 1:
-        highest = scores.max()  # with log-probabilities, p ** penalty is a product
-        scores -= highest + np.log(np.exp(scores - highest).sum())
-        scores[recent] *= settings.repetition_penalty
+    np.subtract.at(scores, recent, math.log(settings.repetition_penalty))
     if settings.temperature == 0:
         return int(scores.argmax())
     if 0 < settings.top_k < len(scores):

@@ -33,8 +33,8 @@ def reference(logits, settings, recent=()):
     ids = range(1, len(logits))
     powers = {i: np.exp(float(logits[i])) for i in ids}
     chances = {i: powers[i] / sum(powers.values()) for i in ids}
-    for i in set(recent):
-        chances[i] **= settings.repetition_penalty
+    for i in recent:
+        chances[i] /= settings.repetition_penalty
     chances = {i: chances[i] ** (1 / settings.temperature) for i in ids}
     likeliest = sorted(ids, key=lambda i: -chances[i])[: settings.top_k or None]
     whole, total, result = (
