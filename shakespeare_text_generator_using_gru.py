@@ -899,7 +899,11 @@ if training:
         print(f"{kind}: left after 1, 5 and 20 steps:", *left)
 
 # %% [markdown]
-# (experiment: cells)
+# Do gates pay? With equally many weights, as [Chung et al.
+# 2014](https://arxiv.org/abs/1412.3555) compared them, a GRU ends at a validation
+# perplexity of 224 to 232, an LSTM (a cell with three gates and a second state) at 232 to
+# 238, and a plain recurrent network, though twice as wide, at 296 to 310
+# (`benchmarks/experiments.py`: 80,000 words, two seeds).
 
 # %% [markdown]
 # ## The model
@@ -920,7 +924,11 @@ if training:
 #
 # The cell below sends a signal of variance 1 through ten layers. With Glorot's weights
 # it arrives as it was. With weights half as large it is lost on the way, a millionth is
-# left; with weights twice as large it explodes. (experiment: initialisation)
+# left; with weights twice as large it explodes. The project that this one follows found
+# that only Glorot's scheme worked. In our experiment (`benchmarks/experiments.py`) it ended
+# at a validation perplexity of 221, a normal distribution of about the same size at 219, and
+# weights of about 1, evenly from 0 or normal, above the 438 of word frequencies: what
+# counts is the size, and the formula finds it without guessing, at any width.
 #
 # A model that has learnt nothing finds all tokens equally likely, so its perplexity is
 # about the size of the vocabulary: the last line of this section.
