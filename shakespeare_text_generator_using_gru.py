@@ -1839,9 +1839,8 @@ def name_unknown(prompt, generator):
     for token in reversed(unknown[:5]):
         near = ", ".join(get_close_matches(token, generator.vocabulary, 2))
         names.insert(0, token[:30] + f" (near: {near})" * bool(near))
-    return f"Not known, read as {UNKNOWN} or not at all: {', '.join(names)}\n" * bool(
-        names
-    )
+    line = f"Not known, read as {UNKNOWN} or not at all: {', '.join(names)}\n"
+    return line if names else ""
 
 
 def wrap_pieces(pieces, width):
@@ -1993,10 +1992,8 @@ if writing and settings.score:
     else:  # a file has no colours
         print(*(f"{b:6.1f}  {token!r}" for token, b in zip(tokens, bits)), sep="\n")
 if writing and settings.interactive:
-    print(
-        "Type a beginning. An empty line goes on, /temperature 0.7 changes that, /help"
-    )
-    print("shows all settings, Ctrl-D ends.")
+    print("Type a beginning. An empty line goes on, /help lists settings such as")
+    print("/temperature 0.7, Ctrl-D ends.")
     converse(generator, settings, source)
 
 # %% [markdown]
