@@ -39,6 +39,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import textwrap
 import time
@@ -937,9 +938,9 @@ if training:
 # %%
 if training:
     draw, glorot = np.random.default_rng(0), math.sqrt(6 / (256 + 256))
-    signal, layers = draw.normal(size=(100, 256)), draw.uniform(-1, 1, (10, 256, 256))
+    start, layers = draw.normal(size=(100, 256)), draw.uniform(-1, 1, (10, 256, 256))
     for share in [0.5, 1, 2]:
-        output = np.linalg.multi_dot([signal, *(share * glorot * layers)])
+        output = np.linalg.multi_dot([start, *(share * glorot * layers)])
         print(f"{share} x Glorot: variance after ten layers {output.var():.2g}")
 
 
@@ -948,15 +949,17 @@ def start_tensorflow():
     """Import Keras and TensorFlow; give back the name of the device that will train.
 
     Their C++ libraries write to stderr whatever they are told, so it is shut meanwhile.
+    A Ctrl-C waits, as some of their modules would swallow it.
     """
-    stderr = os.dup(2)
+    stderr, interrupts = os.dup(2), []
+    handler = signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         import keras
         import tensorflow as tf
 
-        return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+        device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     except ImportError as error:
         advice = (
             "in Colab choose a CPU or GPU runtime, elsewhere pip install tensorflow"
@@ -965,6 +968,10 @@ def start_tensorflow():
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
+    return device
 
 
 def suit_device(settings, device):
