@@ -14,7 +14,7 @@ import sys
 from runs import run_script
 
 OPTIONS = (
-    "--corpus tiny --token-kind characters --validation-share 0.01 --minutes 17 "
+    "--corpus tiny --token-kind characters --validation-share 0.01 --minutes 27 "
     "--patience 9"
 )
 
