@@ -98,6 +98,22 @@ def replacing(path):
             part.unlink()
 
 
+@contextmanager
+def holding_interrupts():
+    """Lend a list that grows with each Ctrl-C, which acts at the end if it is still there.
+
+    Libraries in C++ may swallow it or abort when it comes in the middle of their work.
+    """
+    interrupts = []
+    handler = signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
 def make_folder(name):
     """The path of a folder that is there and may be written to; else a UserError."""
     try:
@@ -949,17 +965,16 @@ def start_tensorflow():
     """Import Keras and TensorFlow; give back the name of the device that will train.
 
     Their C++ libraries write to stderr whatever they are told, so it is shut meanwhile.
-    A Ctrl-C waits, as some of their modules would swallow it.
     """
-    stderr, interrupts = os.dup(2), []
-    handler = signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        import keras
-        import tensorflow as tf
+        with holding_interrupts():
+            import keras
+            import tensorflow as tf
 
-        device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+            return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     except ImportError as error:
         advice = (
             "in Colab choose a CPU or GPU runtime, elsewhere pip install tensorflow"
@@ -968,10 +983,6 @@ def start_tensorflow():
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        signal.signal(signal.SIGINT, handler)
-    if interrupts:
-        raise KeyboardInterrupt
-    return device
 
 
 def suit_device(settings, device):
@@ -1296,12 +1307,13 @@ def time_training(model, vocabulary, train_ids, validation_ids, settings):
     text = train_ids[: 20 * math.prod(sizes) + 1]
     batches = make_dataset(text, *sizes).repeat()
     fit = partial(trainer.fit, shuffle=False, verbose=0)
-    fit(batches.take(1))  # the first step takes longer
-    measure_loss(trainer, text[: math.prod(sizes) + 1], settings)
-    start = time.perf_counter()
-    fit(batches.take(20))
-    middle = time.perf_counter()
-    measure_loss(trainer, text, settings)
+    with holding_interrupts():
+        fit(batches.take(1))  # the first step takes longer
+        measure_loss(trainer, text[: math.prod(sizes) + 1], settings)
+        start = time.perf_counter()
+        fit(batches.take(20))
+        middle = time.perf_counter()
+        measure_loss(trainer, text, settings)
     num_scored = len(validation_ids) + len(train_ids[:NUM_TRAIN_SCORED])
     scoring = (time.perf_counter() - middle) / len(text) * num_scored
     return (middle - start) / 20, scoring
@@ -1405,7 +1417,10 @@ def train(
     steps_per_epoch = count_steps(train_ids, settings)
     epochs = math.ceil(steps / steps_per_epoch)
     stop = keras.callbacks.LambdaCallback(  # fit says "Epoch 3/8", and fits only that
-        on_epoch_end=lambda *_: setattr(trainer, "stop_training", True)
+        on_epoch_end=lambda *_: setattr(trainer, "stop_training", True),
+        on_train_batch_end=lambda batch, logs: setattr(
+            trainer, "stop_training", any(interrupts)
+        ),
     )
     callbacks = [stop, keras.callbacks.TerminateOnNaN()]
     fit = partial(trainer.fit, epochs=epochs, callbacks=callbacks, shuffle=False)
@@ -1418,39 +1433,35 @@ def train(
     for epoch in range(len(history), epochs):
         if history and history[-1]["stopped"]:
             break
-        stopped, random = None, np.random.default_rng((settings.seed, epoch))
-        try:
-            text = hide_local_words(train_ids, len(vocabulary), settings, random)
-            text = np.roll(text, random.integers(len(text)))  # windows begin elsewhere
-            batches = make_dataset(text, *sizes).take(steps - epoch * steps_per_epoch)
+        random = np.random.default_rng((settings.seed, epoch))
+        text = hide_local_words(train_ids, len(vocabulary), settings, random)
+        text = np.roll(text, random.integers(len(text)))  # windows begin elsewhere
+        batches = make_dataset(text, *sizes).take(steps - epoch * steps_per_epoch)
+        with holding_interrupts() as interrupts:
             trainer.begin(epoch)
             fit(batches, initial_epoch=epoch, verbose=show)
             losses = measure_losses(trainer, train_ids, validation_ids, settings)
-        except KeyboardInterrupt:
-            stopped = "by Ctrl-C"
-            losses = measure_losses(trainer, train_ids, validation_ids, settings)
-        train_loss, validation_loss = losses
-        row = {
-            "epoch": epoch + 1,
-            "train_perplexity": perplexity(train_loss),
-            "validation_perplexity": perplexity(validation_loss),
-            "validation_loss": validation_loss,
-            "seconds": time.perf_counter() - start,
-            "stopped": stopped,
-        }
-        history = [*history, row]
-        best = min(history, key=judge)
-        if not judge(row) < too_high:
-            row["stopped"] = "loss too high: try a smaller --learning-rate"
-        elif best is row:
-            best_weights = model.get_weights()
-        elif row["epoch"] - best["epoch"] == settings.patience:
-            row["stopped"] = stopped or "no progress"
-        try:
+            train_loss, validation_loss = losses
+            row = {
+                "epoch": epoch + 1,
+                "train_perplexity": perplexity(train_loss),
+                "validation_perplexity": perplexity(validation_loss),
+                "validation_loss": validation_loss,
+                "seconds": time.perf_counter() - start,
+                "stopped": "by Ctrl-C" if interrupts else None,
+            }
+            history = [*history, row]
+            best = min(history, key=judge)
+            if not judge(row) < too_high:
+                row["stopped"] = "loss too high: try a smaller --learning-rate"
+            elif best is row:
+                best_weights = model.get_weights()
+            elif row["epoch"] - best["epoch"] == settings.patience:
+                row["stopped"] = row["stopped"] or "no progress"
             if path and row["stopped"] in [None, "no progress"]:
                 save_checkpoint(path, trainer, best_weights, history, steps)
-        except KeyboardInterrupt:
-            row["stopped"] = "by Ctrl-C"
+                row["stopped"] = "by Ctrl-C" if interrupts else row["stopped"]
+            interrupts.clear()
         yield row
     if best_weights is None:
         raise UserError("training went astray: try a smaller --learning-rate")

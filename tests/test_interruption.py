@@ -114,8 +114,8 @@ def test_ctrl_c_outside_of_training_is_one_clear_line(line, tmp_path):
     read_until(process, line)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
     assert errors.startswith("stopped by Ctrl-C") and errors.count("\n") == 1
+    assert process.returncode == 130
 
 
 @posix
@@ -187,19 +187,22 @@ def test_each_epoch_can_be_the_last_before_a_crash(changes, tmp_path):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_ctrl_c_while_a_checkpoint_is_written_is_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "kept.npz"
+def test_ctrl_c_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypatch):
+    path, save = tmp_path / "kept.npz", np.savez
     model, rows = train(path)
     next(rows)
     before = path.read_bytes()
 
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
+    def interrupt(*arrays, **named):
+        os.kill(os.getpid(), signal.SIGINT)
+        save(*arrays, **named)
 
     monkeypatch.setattr(np, "savez", interrupt)
     last = list(rows)
     assert [row["stopped"] for row in last] == ["by Ctrl-C"]
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() != before and list(tmp_path.iterdir()) == [path]
+    _, history, _ = program.read_checkpoint(path, fresh=False)
+    assert [row["stopped"] for row in history] == [None, None]
 
 
 def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
