@@ -976,9 +976,7 @@ def start_tensorflow():
 
             return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     except ImportError as error:
-        advice = (
-            "in Colab choose a CPU or GPU runtime, elsewhere pip install tensorflow"
-        )
+        advice = "pip install tensorflow; in Colab choose a CPU or GPU runtime"
         raise UserError(f"{error}: {advice}") from None
     finally:
         os.dup2(stderr, 2)
