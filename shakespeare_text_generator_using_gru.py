@@ -59,6 +59,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import numpy as np
+import numpy.random  # now, as a Ctrl-C while it is imported would be lost
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no chatter
