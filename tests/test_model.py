@@ -146,6 +146,22 @@ def test_the_state_is_carried_from_batch_to_batch(model):
     assert float(trainer(pair[:, :, 4:])) != pytest.approx(halves[1], abs=1e-5)
 
 
+def test_the_penalty_is_the_mean_square_of_the_output_while_training(model):
+    settings = program.replace(SETTINGS, activation_penalty=3)
+    trainer = program.make_trainer(model, VOCABULARY, settings)
+    trainer.fold()
+    pair = np.random.default_rng(6).integers(len(VOCABULARY), size=(2, 3, 4))
+    plain = float(trainer(pair))
+    trainer.begin()
+    penalty = float(trainer(pair, training=True)) - plain
+    generator = program.make_generator(model, VOCABULARY, "words")
+    state, output = program.zero_state(generator), []
+    for token_ids in pair[0].T:
+        state = program.read_token(generator, token_ids, state)
+        output.append(state[-1])
+    assert penalty == pytest.approx(3 * np.mean(np.square(output)), abs=1e-5)
+
+
 def test_what_is_learnt_is_handed_to_the_plain_model(keras):
     """The generator scores as the trainer did: the table, tied, became Dense's kernel."""
     ids = np.tile(np.arange(1, 9), 40)
