@@ -103,7 +103,8 @@ def test_ctrl_c_ends_with_130_after_the_last_section_and_can_be_resumed(tmp_path
     assert last["stopped"] == "by Ctrl-C" and float(last["validation_perplexity"]) < 13
     (kept,) = (tmp_path / "runs").glob("checkpoint-*")
     steps, history, _ = program.read_checkpoint(kept, fresh=False)
-    assert steps == 9999 * 59 and [row["stopped"] for row in history] == [None] * 2
+    assert steps == 9999 * 59 and {row["stopped"] for row in history} == {None}
+    assert 0 <= len(history) - len(rows) <= 1  # did it come while one was written?
 
 
 @posix
