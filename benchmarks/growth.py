@@ -22,9 +22,9 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"
             path.write_text(text * times, encoding="utf-8")
-            options = f"--corpus {path} --epochs {epochs} --min-count {2 * times}"
-            shares = "--validation-share 0.01 --test-share 0.01"
-            report = run_script(*options.split(), *shares.split())
+            options = f"--epochs {epochs} --min-count {2 * times}".split()
+            options += "--validation-share 0.01 --test-share 0.01".split()
+            report = run_script("--corpus", path, *options)
         *before, last = (float(row["seconds"]) for row in report["history"])
         tokens, seconds = report["train_tokens"], last - max(before, default=0)
         print(
