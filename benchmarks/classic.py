@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from runs import make_original, program
+from runs import make_original, peak_memory_mb, program, train_only
 
 NUM_TOKENS, SIZE = 200_001, 13_984
 SETTINGS = program.Settings(
@@ -43,12 +43,10 @@ def train_ours(corpus):
     """Training perplexity, seconds of training, and peak memory in MB."""
     ids, vocabulary = read_ids(corpus)
     program.start_tensorflow()
-    model = program.build_model(len(vocabulary), SETTINGS)
-    steps = SETTINGS.epochs * program.count_steps(ids, SETTINGS)
-    *_, last = program.train(model, vocabulary, ids, ids[:0], SETTINGS, steps, show=0)
-    generator = program.make_generator(model, vocabulary, "words")
-    perplexity = program.perplexity(program.score_tokens(generator, ids).mean())
-    return perplexity, last["seconds"], program.peak_memory_mb()
+    trainer = program.Trainer(train_only(ids, vocabulary), SETTINGS)
+    seconds = sum(row["seconds"] for row in trainer.train())
+    nats = program.score(trainer.best_generator(), ids)
+    return program.perplexity(nats), seconds, peak_memory_mb()
 
 
 def train_original(corpus):

@@ -10,7 +10,6 @@ to docs/. The test part is not looked at.
 
 import math
 import sys
-from functools import partial
 
 import numpy as np
 from runs import ROOT, program
@@ -55,13 +54,12 @@ def make_network(
     A narrow one has a Dense of the embedding's size before the last, so that the last
     is as large for every cell. The gradients' norm is clipped, unless clip is None.
     """
-    import keras
-    from keras import ops
+    keras = program.keras
 
     class Embedding(keras.layers.Embedding):
         def call(self, ids):
             # Times 1 makes dense gradients; Adam goes wrong on a table's sparse ones.
-            return ops.take(self.embeddings * 1.0, ids, axis=0)
+            return keras.ops.take(self.embeddings * 1.0, ids, axis=0)
 
     keras.utils.set_random_seed(settings.seed)
     size, width = settings.embedding_size, match_width(cell, settings)
@@ -87,32 +85,26 @@ def make_network(
     return network
 
 
-def read_parts(settings):
-    """The ids of the training and the validation part, and the vocabulary's size."""
-    tokens = program.tokenize(program.load_corpus(settings.corpus).text, "words")
-    parts = program.split_tokens(tokens[: settings.max_tokens or None], settings)
-    vocabulary = program.build_vocabulary(parts[0], settings.min_count)
-    train_ids, validation_ids, _ = (program.encode(p, vocabulary) for p in parts)
-    return train_ids, validation_ids, len(vocabulary)
-
-
-def follow(network, train_ids, validation_ids, vocabulary_size, settings):
+def follow(network, dataset, settings):
     """The validation perplexities of a network after each epoch of its training."""
+    sizes = settings.batch_size, settings.sequence_length
 
-    def read(act, ids):
+    def read(act, ids, **options):
         for layer in network.layers:
             if getattr(layer, "stateful", False):
                 layer.reset_state()
-        sizes = settings.batch_size, settings.sequence_length
-        return act(program.make_dataset(ids, *sizes).map(lambda pair: pair), verbose=0)
+        batches = zip(*program.make_batches(ids, *sizes))
+        inputs, targets = (np.concatenate(windows) for windows in batches)
+        return act(inputs, targets, batch_size=sizes[0], verbose=0, **options)
 
     perplexities = []
     for epoch in range(settings.epochs):
         random = np.random.default_rng((settings.seed, epoch))
-        text = program.hide_local_words(train_ids, vocabulary_size, settings, random)
+        text = program.hide_local_words(dataset, settings, random)
         text = np.roll(text, random.integers(len(text)))  # windows begin elsewhere
-        read(partial(network.fit, shuffle=False), text)
-        perplexities.append(program.perplexity(read(network.evaluate, validation_ids)))
+        read(network.fit, text, shuffle=False)
+        loss = read(network.evaluate, dataset.validation.ids)
+        perplexities.append(program.perplexity([loss]))
     return perplexities
 
 
@@ -141,18 +133,20 @@ def draw(curves, unigram, title, path):
 
 def compare(runs, title, name):
     """Train the networks of runs with each seed; print and draw their perplexities."""
-    train_ids, validation_ids, size = read_parts(SETTINGS)
-    frequencies = program.token_frequencies(train_ids, size)
-    unigram = program.perplexity(-np.log(frequencies)[validation_ids].mean())
-    print(f"{len(train_ids):,} words, word frequencies alone: {unigram:.1f}")
+    text = program.load_corpus(SETTINGS.corpus).text
+    dataset = program.make_dataset(text, SETTINGS)
+    nats = -np.log(program.token_frequencies(dataset))
+    unigram = program.perplexity(nats[dataset.validation.ids])
+    num_words = len(dataset.train.ids)
+    print(f"{num_words:,} words, word frequencies alone: {unigram:.1f}")
     curves = {}
     for label, differences in runs.items():
         curves[label] = []
         for seed in SEEDS:
             settings = program.replace(SETTINGS, seed=seed)
+            size = len(dataset.vocabulary)
             network = make_network(size, settings, **differences)
-            parts = train_ids, validation_ids, size
-            curves[label].append(follow(network, *parts, settings))
+            curves[label].append(follow(network, dataset, settings))
             row = "".join(f"{perplexity:10.4g}" for perplexity in curves[label][-1])
             print(f"{label}, seed {seed}".ljust(34) + row, flush=True)
     draw(curves, unigram, title, ROOT / "docs" / name)

@@ -24,11 +24,11 @@ import h5py
 import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from runs import program
+from runs import peak_memory_mb, program
 
 VOCABULARY = ["[UNK]", "the", "king", "queen", "loves", "fears"]
 SETTINGS = program.Settings(embedding_size=3, hidden_size=4, num_layers=2)
-GRUS = ["gru", "gru_1"]
+CELLS = ["gru", "gru_1"]
 SECONDS, LARGEST = 10, 2**30  # of an input; bytes that a process may ask for
 
 
@@ -56,10 +56,9 @@ def make_arrays(size):
     draw = np.random.default_rng(0)
     depth, width = SETTINGS.embedding_size, SETTINGS.hidden_size
     shapes = {"embedding/vars/0": (size, depth)}
-    for name in GRUS:
-        shapes[f"{name}/cell/vars/0"] = depth, 3 * width
-        shapes[f"{name}/cell/vars/1"] = width, 3 * width
-        shapes[f"{name}/cell/vars/2"] = 2, 3 * width
+    for name in CELLS:
+        for number, shape in enumerate(program.cell_shapes(depth, width)):
+            shapes[f"{name}/cell/vars/{number}"] = shape
         depth = width
     shapes |= {"dense/vars/0": (width, size), "dense/vars/1": (size,)}
     arrays = {f"layers/{n}": draw.normal(size=shape) for n, shape in shapes.items()}
@@ -67,15 +66,15 @@ def make_arrays(size):
 
 
 def make_check(vocabulary, arrays):
-    """The bytes of what a generator of these arrays says after its first tokens."""
+    """The bytes of what its first tokens cost a generator of these arrays."""
     layers = {name.removeprefix("layers/"): array for name, array in arrays.items()}
-    grus = [[layers[f"{name}/cell/vars/{n}"] for n in range(3)] for name in GRUS]
+    cells = [[layers[f"{name}/cell/vars/{n}"] for n in range(3)] for name in CELLS]
     dense = layers["dense/vars/0"], layers["dense/vars/1"]
     embedding = layers["embedding/vars/0"]
-    generator = program.Generator(embedding, grus, dense, vocabulary, "words")
+    generator = program.Generator(embedding, cells, dense, vocabulary, "words")
     token_ids = [*range(min(3, len(vocabulary)))]
-    logits = program.guess_next(generator, token_ids).tolist()
-    return json.dumps({"token_ids": token_ids, "logits": logits}).encode()
+    nats = program.score(generator, token_ids).tolist()
+    return json.dumps({"token_ids": token_ids, "nats": nats}).encode()
 
 
 ARRAYS = make_arrays(len(VOCABULARY))
@@ -238,23 +237,18 @@ def read_model(path):
     """Load a generator and, as what loads must write, let it write."""
     generator, _ = program.load_generator(path)
     with np.errstate(all="ignore"):
-        changed = program.Settings(prompt="king", num_words=3)
-        for _, pieces in program.write_samples(generator, changed):
-            list(pieces)
+        for seed in range(2):
+            changed = program.Settings(prompt="king", num_words=3, seed=seed)
+            list(program.write(generator, changed))
 
 
 def read_corpus(path):
     """Read a text and do all with it that comes before TensorFlow."""
     corpus = program.load_corpus(str(path))
-    for kind in program.KINDS:
-        changes = {"token_kind": kind, "batch_size": 2, "sequence_length": 3}
-        chosen = program.replace(SETTINGS, **changes)
-        tokens = program.tokenize(corpus.text, kind)
-        train, validation, _ = program.split_tokens(tokens, chosen)
-        program.check_sizes(train, validation, chosen)
-        vocabulary = program.build_vocabulary(train, 1)
-        ids = program.encode(train, vocabulary)
-        list(program.advise(train, ids, vocabulary, chosen))
+    sizes = {"min_count": 1, "batch_size": 2, "sequence_length": 3}
+    for kind in program.TOKENIZERS:
+        chosen = program.replace(SETTINGS, token_kind=kind, **sizes)
+        program.make_dataset(corpus.text, chosen)
 
 
 def attempt(read, content, folder):
@@ -323,4 +317,4 @@ if __name__ == "__main__":
         results = fuzz(read, inputs, number)
         seconds = time.perf_counter() - start
         print(f"{name}: {sum(results.values()):,} tried, {dict(results)}, ", end="")
-        print(f"{seconds:.0f} s, peak memory {program.peak_memory_mb():,} MB")
+        print(f"{seconds:.0f} s, peak memory {peak_memory_mb():,} MB")

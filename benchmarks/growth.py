@@ -25,8 +25,9 @@ if __name__ == "__main__":
             options = f"--epochs {epochs} --min-count {2 * times}".split()
             options += "--validation-share 0.01 --test-share 0.01".split()
             report = run_script("--corpus", path, *options)
-        *before, last = (float(row["seconds"]) for row in report["history"])
-        tokens, seconds = report["train_tokens"], last - max(before, default=0)
+        tokens, seconds = report["train_tokens"], float(
+            report["history"][-1]["seconds"]
+        )
         print(
             f"{times:2} times {tokens:11,} tokens of {report['vocabulary_size']:,}  "
             f"{seconds:7.1f} s an epoch, {seconds / tokens * 1e6:.1f} s a million  "

@@ -15,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kneser_ney import read_parts
-from runs import ROOT, program
+from runs import ROOT, program, read_dataset
 
 sys.path.insert(0, str(ROOT / "tests"))
 from conftest import TOY_OPTIONS, run, toy_text
@@ -64,28 +63,28 @@ def measure_kills(number):
 
 def measure_costs():
     """The seconds and bytes of a checkpoint, and the seconds of an epoch of the works."""
-    (train_ids, validation_ids, _), vocabulary = read_parts("works")
+    dataset = read_dataset("works")
     settings, costs, sizes = program.Settings(epochs=4), [], []
     program.start_tensorflow()
-    model = program.build_model(len(vocabulary), settings)
     save = program.save_checkpoint
 
-    def save_timed(path, *rest):
+    def save_timed(trainer):
         start = time.perf_counter()
-        save(path, *rest)
+        save(trainer)
         costs.append(time.perf_counter() - start)
-        sizes.append(path.stat().st_size)
+        sizes.append(trainer.checkpoint.stat().st_size)
 
     program.save_checkpoint = save_timed
-    share = PART / len(train_ids)
-    parts = train_ids[:PART], validation_ids[: int(share * len(validation_ids))]
-    steps = settings.epochs * program.count_steps(parts[0], settings)
+    share = PART / len(dataset.train.ids)
+    end = int(share * len(dataset.validation.ids))
+    train = program.Part(*(field[:PART] for field in dataset.train))
+    validation = program.Part(*(field[:end] for field in dataset.validation))
+    dataset = dataset._replace(train=train, validation=validation)
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        kept = Path(folder) / "checkpoint.npz", [], []
-        rows = program.train(model, vocabulary, *parts, settings, steps, 0, kept)
-        seconds = [row["seconds"] for row in rows]
-    epoch = (seconds[-1] - seconds[0] - sum(costs[:-1])) / (len(seconds) - 1)
-    return statistics.median(costs), sizes[-1], epoch / share
+        path = Path(folder) / "checkpoint.npz"
+        rows = program.Trainer(dataset, settings, path).train()
+        _, *seconds = [row["seconds"] for row in rows]  # the first takes longer
+    return statistics.median(costs), sizes[-1], statistics.mean(seconds) / share
 
 
 if __name__ == "__main__":

@@ -8,12 +8,9 @@ n-gram without its first word, whose "count" is in how many different contexts i
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import shakespeare_text_generator_using_gru as program
+from runs import program, read_dataset
 
 
 def find(keys, wanted):
@@ -82,28 +79,19 @@ def score(levels, ids, vocabulary_size):
     return probabilities
 
 
-def read_parts(corpus):
-    """The ids of a corpus's three parts, cut and numbered as the script does."""
-    settings = program.Settings(corpus=corpus)
-    tokens = program.tokenize(program.load_corpus(corpus).text, settings.token_kind)
-    parts = program.split_tokens(tokens, settings)
-    vocabulary = program.build_vocabulary(parts[0], settings.min_count)
-    return [program.encode(part, vocabulary) for part in parts], vocabulary
-
-
-def measure_perplexities(parts, order, vocabulary_size):
+def measure_perplexities(dataset, order):
     """The perplexities of the validation and the test part after counting the training."""
-    train, *held_out = parts
-    levels = fit(train, order, vocabulary_size)
-    nats = [-np.log(score(levels, ids, vocabulary_size)).mean() for ids in held_out]
+    size, held_out = len(dataset.vocabulary), [dataset.validation, dataset.test]
+    levels = fit(dataset.train.ids, order, size)
+    nats = [-np.log(score(levels, part.ids, size)) for part in held_out]
     return [program.perplexity(n) for n in nats]
 
 
 if __name__ == "__main__":
-    parts, vocabulary = read_parts((sys.argv[1:] or ["works"])[0])
+    dataset = read_dataset((sys.argv[1:] or ["works"])[0])
     print("perplexity                validation      test")
     for order in [3, 5]:
-        columns = measure_perplexities(parts, order, len(vocabulary))
+        columns = measure_perplexities(dataset, order)
         print(
             f"Kneser-Ney, {order}-gram       " + "".join(f"{n:10.1f}" for n in columns)
         )

@@ -9,16 +9,16 @@ half an hour.
 import sys
 
 import kneser_ney
-from runs import run_script
+from runs import read_dataset, run_script
 
 RUNS = "quick:0 standard:0 standard:1 standard:2 best:0".split()
 ROW = "{:18} {:>10} {:>8} {:>9} {:>8}"
 
 if __name__ == "__main__":
     print(ROW.format("perplexity", "validation", "test", "training", "memory"))
-    parts, vocabulary = kneser_ney.read_parts("works")
+    dataset = read_dataset("works")
     for order in [3, 5]:
-        columns = kneser_ney.measure_perplexities(parts, order, len(vocabulary))
+        columns = kneser_ney.measure_perplexities(dataset, order)
         numbers = (f"{number:.1f}" for number in columns)
         print(ROW.format(f"Kneser-Ney {order}-gram", *numbers, "", ""))
     for run in sys.argv[1:] or RUNS:

@@ -13,20 +13,14 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import shakespeare_text_generator_using_gru as program
+from runs import peak_memory_mb, program, read_dataset
 
 
 def prepare(path):
-    """Seconds and peak MB from a file to ids and advice."""
-    start, settings = time.perf_counter(), program.Settings()
-    corpus = program.load_corpus(str(path))
-    tokens = program.tokenize(corpus.text, "words")
-    parts = program.split_tokens(tokens, settings)
-    vocabulary = program.build_vocabulary(parts[0], settings.min_count)
-    ids = [program.encode(part, vocabulary) for part in parts]
-    list(program.advise(parts[0], ids[0], vocabulary, settings))
-    return time.perf_counter() - start, program.peak_memory_mb()
+    """Seconds and peak MB from a file to its dataset of ids."""
+    start = time.perf_counter()
+    read_dataset(str(path))
+    return time.perf_counter() - start, peak_memory_mb()
 
 
 def words_a_second(text):

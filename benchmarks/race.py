@@ -11,10 +11,9 @@ scored on the same validation part after each epoch, until it is there too.
 import math
 import time
 
-import kneser_ney
 import numpy as np
 import torch
-from runs import program, run_script
+from runs import program, read_dataset, run_script
 from torch import nn
 
 GOAL, SIZE, BATCH_SIZE, LENGTH, RATE = 350, 256, 32, 35, 20.0
@@ -39,10 +38,9 @@ class Network(nn.Module):
 
 
 def read_windows(ids):
-    """Pairs of inputs and targets, each (LENGTH, BATCH_SIZE), in order."""
-    pairs = program.make_batches(ids.astype(np.int64), BATCH_SIZE, LENGTH)
-    windows = (a.reshape(-1, BATCH_SIZE, LENGTH).swapaxes(1, 2) for a in pairs)
-    return zip(*(torch.from_numpy(a.copy()) for a in windows))
+    """Yield pairs of inputs and targets, each (LENGTH, BATCH_SIZE), in order."""
+    for pair in program.make_batches(ids.astype(np.int64), BATCH_SIZE, LENGTH):
+        yield [torch.from_numpy(ids.T.copy()) for ids in pair]
 
 
 def read(network, ids, learn):
@@ -70,12 +68,13 @@ if __name__ == "__main__":
     (ours,) = [float(row["seconds"]) for row in history]
     reached = float(history[0]["validation_perplexity"])
     print(f"ours:    {reached:6.1f} after {ours:6.1f} s", flush=True)
-    (train, validation, _), vocabulary = kneser_ney.read_parts("works")
+    dataset = read_dataset("works")
     torch.manual_seed(0)
-    network, reached, start = Network(len(vocabulary)), math.inf, time.perf_counter()
+    network, reached = Network(len(dataset.vocabulary)), math.inf
+    start = time.perf_counter()
     while reached > GOAL:
-        read(network, train, learn=True)
-        reached = math.exp(read(network, validation, learn=False))
+        read(network, dataset.train.ids, learn=True)
+        reached = math.exp(read(network, dataset.validation.ids, learn=False))
         theirs = time.perf_counter() - start
         print(f"PyTorch: {reached:6.1f} after {theirs:6.1f} s", flush=True)
     print(f"ours is there {theirs / ours:.1f} times sooner")

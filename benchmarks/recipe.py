@@ -10,8 +10,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from kneser_ney import read_parts
-from runs import program
+from runs import program, read_dataset
 
 BASE = program.Settings(epochs=4)
 VARIANTS = {  # what each changes
@@ -22,7 +21,7 @@ VARIANTS = {  # what each changes
     "no dropout": {"dropout": 0, "input_dropout": 0},
     "a penalty on activations": {"activation_penalty": 2},
     "full softmax": {"num_sampled": 0},
-    "four times the rivals": {"num_sampled": 4096},
+    "four times the negative samples": {"num_sampled": 4096},
     "twice the steps, half the batch": {"batch_size": 32, "learning_rate": 0.003},
     "a higher rate": {"learning_rate": 0.006},
     "windows of 70": {"sequence_length": 70},
@@ -36,13 +35,11 @@ def measure(variant):
     settings = program.replace(BASE, **VARIANTS[variant])
     if variant == "no affixes":
         program.number_affixes = lambda vocabulary: np.zeros((len(vocabulary), 3), int)
-    (train_ids, validation_ids, _), vocabulary = read_parts("works")
+    dataset = read_dataset("works")
     program.start_tensorflow()
-    model = program.build_model(len(vocabulary), settings)
-    steps = settings.epochs * program.count_steps(train_ids, settings)
-    parts = train_ids, validation_ids
-    *_, last = program.train(model, vocabulary, *parts, settings, steps, show=0)
-    return last["validation_perplexity"], last["seconds"]
+    rows = list(program.Trainer(dataset, settings).train())
+    seconds = sum(row["seconds"] for row in rows)
+    return rows[-1]["validation_perplexity"], seconds
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What several benchmarks share: a run of the script, and the original's network."""
+"""What several benchmarks share: runs, their memory, texts, the original's network."""
 
 import csv
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -11,22 +12,59 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import shakespeare_text_generator_using_gru as program
 
+LAUNCHER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def megabytes(peak):
+    """A peak of memory in MB, from the unit in which the system tells it."""
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def peak_memory_mb():
+    """The most memory that this process has had, in MB."""
+    return megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def run_measured(*command):
+    """Run a command in the project's folder; the most memory that it had, in MB.
+
+    A small process starts it, as a child's peak is at least what its parent had.
+    """
+    command = [sys.executable, "-c", LAUNCHER, *command]
+    finished = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    return megabytes(int(finished.stdout))
+
 
 def run_script(*options):
-    """The report of a run with these options, its history under "history"."""
+    """The report of a run with these options, with its "history" and "peak_memory_mb"."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, program.__file__, *options, "--output-dir", folder]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        command = sys.executable, program.__file__, *options, "--output-dir", folder
+        memory = run_measured(*command)
         report = json.loads((Path(folder) / "report.json").read_text())
-        rows = csv.DictReader((Path(folder) / "history.csv").open())
-        return report | {"history": list(rows)}
+        rows = list(csv.DictReader((Path(folder) / "history.csv").open()))
+        return report | {"history": rows, "peak_memory_mb": memory}
+
+
+def train_only(token_ids, vocabulary):
+    """A Dataset of words that has nothing but a training part, of these ids."""
+    train = program.Part(program.decode(token_ids, vocabulary), token_ids)
+    nothing = program.Part([], token_ids[:0])
+    return program.Dataset("words", vocabulary, train, nothing, nothing)
+
+
+def read_dataset(corpus):
+    """The Dataset of a corpus, cut and numbered as the script does by default."""
+    return program.make_dataset(program.load_corpus(corpus).text, program.Settings())
 
 
 def make_original(vocabulary_size):
     """The network of the project that this one follows, ready for integer targets."""
     program.start_tensorflow()
-    import keras
-
+    keras = program.keras
     layers = [
         keras.layers.Embedding(vocabulary_size, 50),
         keras.layers.GRU(128, dropout=0.2),

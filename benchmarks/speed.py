@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
-from runs import make_original, program
+from runs import make_original, peak_memory_mb, program, train_only
 from writing import compare_writing
 
 SETTINGS = program.Settings(
@@ -39,10 +39,16 @@ def ours(ids, vocabulary, num_sampled):
     """A function that trains STEPS steps our way, and the words of such a step."""
     program.start_tensorflow()
     settings = program.replace(SETTINGS, num_sampled=num_sampled)
-    model = program.build_model(len(vocabulary), settings)
-    trainer = program.make_trainer(model, vocabulary, settings)
-    batches = program.make_dataset(ids[: STEPS * np.prod(BATCH) + 1], *BATCH)
-    return lambda: trainer.fit(batches, shuffle=False, verbose=0), np.prod(BATCH)
+    trainer = program.Trainer(train_only(ids, vocabulary), settings)
+    batches = program.make_batches(ids[: STEPS * np.prod(BATCH) + 1], *BATCH)
+
+    def train():
+        states = trainer.begin()
+        for inputs, targets in batches:
+            loss, states = trainer.run_train_step(inputs, targets, states)
+        return float(loss)
+
+    return train, np.prod(BATCH)
 
 
 def original(ids, vocabulary):
@@ -65,14 +71,13 @@ def pytorch(ids, vocabulary, adaptive):
         head = nn.Linear(128, len(vocabulary))
     modules = nn.ModuleList([embedding, gru, head])
     optimizer = torch.optim.Adam(modules.parameters())
-    pairs = program.make_batches(
-        ids[: STEPS * np.prod(BATCH) + 1].astype(np.int64), *BATCH
-    )
-    inputs, targets = (torch.from_numpy(ids.reshape(-1, *BATCH)) for ids in pairs)
+    ids = ids[: STEPS * np.prod(BATCH) + 1].astype(np.int64)
+    pairs = program.make_batches(ids, *BATCH)
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in pairs]
 
     def train():
         state = None
-        for x, y in zip(inputs, targets):
+        for x, y in batches:
             optimizer.zero_grad()
             hidden, state = gru(embedding(x.T), state)
             hidden, y = hidden.flatten(0, 1), y.T.flatten()
@@ -106,7 +111,7 @@ def measure_memory(way, corpus):
     """The peak memory in MB of a process that trains STEPS steps."""
     make, *options = WAYS[way]
     make(*read_ids(corpus), *options)[0]()
-    return program.peak_memory_mb()
+    return peak_memory_mb()
 
 
 def measure_speed(trainings):

@@ -44,6 +44,12 @@ def read_until(process, beginning):
     raise AssertionError(process.stderr.read())
 
 
+def saved_run(path):
+    """The planned steps and the history in a checkpoint."""
+    with np.load(path, allow_pickle=False) as file:
+        return json.loads(file["run"].item())
+
+
 def outcome(runs):
     """What a run came to: the weights' bytes, the scores, and the history less seconds."""
     with zipfile.ZipFile(runs / "generator.keras") as file:
@@ -65,7 +71,10 @@ def run_as_notebook(folder, options):
 
 @posix
 def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened(tmp_path):
-    """It goes on in the script and, from the last kill on, in a notebook, too."""
+    """It goes on in the script and, from the last kill on, in a notebook, too.
+
+    With --fresh it starts anew.
+    """
     draw, folders = random.Random(11), [tmp_path / "whole", tmp_path / "killed"]
     for folder in folders:
         folder.mkdir()
@@ -76,13 +85,16 @@ def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened(tmp_path
         time.sleep(0.2 * draw.random())
         process.kill()
         process.communicate()
-    shutil.copytree(tmp_path / "killed", tmp_path / "notebook")
+    for name in ["notebook", "fresh"]:
+        shutil.copytree(tmp_path / "killed", tmp_path / name)
     run_as_notebook(tmp_path / "notebook", OPTIONS)
     for folder in folders:
         finished = run(*OPTIONS, folder=folder)
         assert (finished.returncode, finished.stderr) == (0, "")
         assert ("\nResuming after epoch " in finished.stdout) == (folder != folders[0])
-    for name in ["killed", "notebook"]:
+    finished = run(*OPTIONS, "--fresh", folder=tmp_path / "fresh")
+    assert finished.returncode == 0 and "Resuming" not in finished.stdout
+    for name in ["killed", "notebook", "fresh"]:
         runs = tmp_path / name / "runs"
         assert outcome(runs) == outcome(tmp_path / "whole" / "runs")
         assert not list(runs.glob("*checkpoint*"))
@@ -96,19 +108,24 @@ def test_ctrl_c_ends_with_130_after_the_last_section_and_can_be_resumed(tmp_path
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and errors == ""
-    assert "stopped: by Ctrl-C" in output and "test perplexity" in output
+    assert "Training ended early: Ctrl-C" in output and "test perplexity" in output
     samples = (tmp_path / "runs" / "samples.txt").read_text(encoding="utf-8")
-    assert "".join(samples.split()) in "".join(output.split())
+    for sample in samples.split("\n\n"):
+        title, text, note = sample.strip().split("\n")
+        for part in [title + text, title + note]:
+            assert "".join(part.split()) in "".join(output.split())
+    report = json.loads((tmp_path / "runs" / "report.json").read_text())
+    assert report["stopped"] == "Ctrl-C"
     *rows, last = csv.DictReader((tmp_path / "runs" / "history.csv").open())
-    assert last["stopped"] == "by Ctrl-C" and float(last["validation_perplexity"]) < 13
+    assert float(last["validation_perplexity"]) < 13
     (kept,) = (tmp_path / "runs").glob("checkpoint-*")
-    steps, history, _ = program.read_checkpoint(kept, fresh=False)
-    assert steps == 9999 * 59 and {row["stopped"] for row in history} == {None}
+    steps, history = saved_run(kept)
+    assert steps == 9999 * 59
     assert 0 <= len(history) - len(rows) <= 1  # did it come while one was written?
 
 
 @posix
-@pytest.mark.parametrize("line", [*["Corpus: "] * 4, "Training on", "steps: "])
+@pytest.mark.parametrize("line", [*["Corpus: "] * 4, "Training on", "Planned: "])
 def test_ctrl_c_outside_of_training_is_one_clear_line(line, tmp_path):
     (tmp_path / "toy.txt").write_text(toy_text(), encoding="utf-8")
     process = start(*TOY_OPTIONS, folder=tmp_path)
@@ -116,7 +133,8 @@ def test_ctrl_c_outside_of_training_is_one_clear_line(line, tmp_path):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    if "stopped: by Ctrl-C" not in output:  # on a busy machine training may be on
+    training = "Training ended early: Ctrl-C" in output  # on a busy machine
+    if not training:
         assert errors.startswith("stopped by Ctrl-C") and errors.count("\n") == 1
 
 
@@ -130,7 +148,7 @@ def test_a_reader_that_leaves_ends_the_writing_without_a_word(toy_folder):
     assert process.wait(timeout=60) == 141
 
 
-# Below, without a process of its own: a toy model, trained by the same function
+# Below, without a process of its own: a toy network, trained by the same class
 
 VOCABULARY = ["[UNK]", *"abcdefghijklmno"]
 SETTINGS = program.Settings(
@@ -141,7 +159,7 @@ SETTINGS = program.Settings(
     num_sampled=4,
     epochs=3,
 )
-IDS = np.random.default_rng(5).integers(1, 16, size=(2, 150))
+IDS = np.random.default_rng(5).integers(1, 16, size=(2, 150)).astype(np.int32)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,13 +167,19 @@ def keras():
     program.start_tensorflow()
 
 
-def train(path, settings=SETTINGS, train_ids=IDS[0], validation_ids=IDS[1]):
-    """The model of a run that keeps its epochs in a path, and its rows as they come."""
-    steps, rows, arrays = program.read_checkpoint(path, fresh=False)
-    steps = steps or settings.epochs * program.count_steps(train_ids, settings)
-    model = program.build_model(len(VOCABULARY), settings)
-    parts = train_ids, validation_ids, settings, steps, 0
-    return model, program.train(model, VOCABULARY, *parts, (path, rows, arrays))
+def make_trainer(path, settings=SETTINGS):
+    """A Trainer that keeps its epochs in a path, and goes on from those there."""
+    share = settings.validation_share
+    parts = [IDS[0], IDS[1] if share else IDS[1][:0], IDS[1][:0]]
+    parts = [program.Part([VOCABULARY[i] for i in ids], ids) for ids in parts]
+    dataset = program.Dataset("words", VOCABULARY, *parts)
+    trainer = program.Trainer(dataset, settings, path)
+    program.load_checkpoint(trainer)
+    return trainer
+
+
+def without_seconds(history):
+    return [row | {"seconds": 0} for row in history]
 
 
 @pytest.mark.parametrize(
@@ -169,42 +193,86 @@ def train(path, settings=SETTINGS, train_ids=IDS[0], validation_ids=IDS[1]):
 def test_each_epoch_can_be_the_last_before_a_crash(changes, tmp_path):
     """Weights, schedule, patience and best weights are those of a run in one piece."""
     settings = program.replace(SETTINGS, **changes)
-    validation_ids = IDS[1] if settings.validation_share else IDS[1][:0]
-    start = partial(train, settings=settings, validation_ids=validation_ids)
-    model, rows = start(tmp_path / "whole.npz")
-    rows = list(rows)
-    assert rows[-1]["stopped"] == "no progress" or len(rows) == settings.epochs
-    for number, _ in enumerate(rows, start=1):
-        other, some = start(tmp_path / "pieces.npz")
-        for _ in range(number):
-            row = next(some)
-        some.close()  # as a crash would, but after all of number epochs
-        assert row["epoch"] == number
-    other, again = start(tmp_path / "pieces.npz")
-    again = list(again)
-    seconds = [row["seconds"] for row in again]
-    assert seconds == sorted(seconds)  # they are counted on
-    assert [r | {"seconds": 0} for r in again] == [r | {"seconds": 0} for r in rows]
-    for array, expected in zip(other.get_weights(), model.get_weights()):
+    whole = make_trainer(tmp_path / "whole.npz", settings)
+    rows = list(whole.train())
+    assert whole.stopped == "early stopping" or len(rows) == settings.epochs
+    for number in range(1, len(rows) + 1):
+        pieces = make_trainer(tmp_path / "pieces.npz", settings)
+        assert len(pieces.history) == number - 1
+        next(pieces.train())  # and nothing more, as if it had crashed
+    assert without_seconds(pieces.history) == without_seconds(rows)
+    other = make_trainer(tmp_path / "pieces.npz", settings)
+    assert other.history == pieces.history and other.stopped == whole.stopped
+    assert list(other.train()) == []  # it is over
+    for array, expected in zip(other.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(array.numpy(), expected.numpy())
+    for array, expected in zip(other.best_weights, whole.best_weights, strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
+def test_the_planned_steps_are_those_of_the_checkpoint(tmp_path):
+    trainer = make_trainer(tmp_path / "kept.npz")
+    trainer.steps -= 5  # as --minutes may plan
+    next(trainer.train())
+    resumed = make_trainer(tmp_path / "kept.npz")
+    assert resumed.steps == trainer.steps
+    rows = list(resumed.train())
+    assert without_seconds(rows) == without_seconds(trainer.train())
+
+
+def test_the_seconds_are_those_of_each_epoch(tmp_path, monkeypatch):
+    ticks = iter(range(0, 10**6, 7))
+    monkeypatch.setattr(program.time, "perf_counter", lambda: next(ticks))
+    trainer = make_trainer(tmp_path / "kept.npz")
+    next(trainer.train())
+    list(make_trainer(tmp_path / "kept.npz").train())
+    _, history = saved_run(tmp_path / "kept.npz")
+    assert [row["seconds"] for row in history] == [7, 7, 7]
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@posix
+def test_ctrl_c_within_an_epoch_ends_it_and_is_not_saved(tmp_path):
+    """The epoch counts, as far as it came; the same command trains it in full."""
+    trainer = make_trainer(tmp_path / "kept.npz")
+    rows, step, steps = trainer.train(), trainer.run_train_step, []
+    next(rows)
+
+    def interrupted(*batch):
+        steps.append(step(*batch))
+        if len(steps) == 3:
+            interrupt()
+        return steps[-1]
+
+    trainer.run_train_step = interrupted
+    assert [row["epoch"] for row in rows] == [2] and len(steps) == 3
+    assert trainer.stopped == "Ctrl-C"
+    resumed = make_trainer(tmp_path / "kept.npz")
+    assert resumed.history == trainer.history[:1] and resumed.stopped is None
+    whole = make_trainer(tmp_path / "whole.npz")
+    list(resumed.train())
+    assert without_seconds(whole.train()) == without_seconds(resumed.history)
+
+
+@posix
 def test_ctrl_c_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypatch):
     path, save = tmp_path / "kept.npz", np.savez
-    model, rows = train(path)
+    trainer = make_trainer(path)
+    rows = trainer.train()
     next(rows)
-    before = path.read_bytes()
 
-    def interrupt(*arrays, **named):
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupted(*arrays, **named):
+        interrupt()
         save(*arrays, **named)
 
-    monkeypatch.setattr(np, "savez", interrupt)
-    last = list(rows)
-    assert [row["stopped"] for row in last] == ["by Ctrl-C"]
-    assert path.read_bytes() != before and list(tmp_path.iterdir()) == [path]
-    _, history, _ = program.read_checkpoint(path, fresh=False)
-    assert [row["stopped"] for row in history] == [None, None]
+    monkeypatch.setattr(np, "savez", interrupted)
+    assert [row["epoch"] for row in rows] == [2] and trainer.stopped == "Ctrl-C"
+    assert list(tmp_path.iterdir()) == [path]
+    resumed = make_trainer(path)
+    assert len(resumed.history) == 2 and resumed.stopped is None
 
 
 def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
@@ -212,7 +280,7 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     code = (
         "import os, runpy, sys; replace, calls = os.replace, []\n"
         "def crash(source, target):\n"
-        "    calls.append(target)\n"
+        "    calls.extend([target] * str(target).endswith('.npz'))\n"
         "    os.kill(os.getpid(), 9) if len(calls) == 3 else replace(source, target)\n"
         f"os.replace = crash; sys.argv[1:] = {OPTIONS}\n"
         f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
@@ -220,17 +288,16 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     (tmp_path / "toy.txt").write_text(toy_text(), encoding="utf-8")
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == -9
-    part, kept = sorted((tmp_path / "runs").iterdir(), key=lambda path: -len(path.name))
+    part, kept = sorted((tmp_path / "runs").glob("*.npz"), key=lambda p: -len(p.name))
     assert part.name == f"{kept.stem}.part.npz"
-    assert len(program.read_checkpoint(kept, fresh=False)[1]) == 2
-    assert len(program.read_checkpoint(part, fresh=False)[1]) == 3
+    assert len(saved_run(kept)[1]) == 2 and len(saved_run(part)[1]) == 3
 
 
 def test_a_full_disk_costs_one_checkpoint_and_is_said(tmp_path, capsys):
     resource = pytest.importorskip("resource")
     path = tmp_path / "kept.npz"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    _, rows = train(path)
+    rows = make_trainer(path).train()
     next(rows)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # bytes of a file
     try:
@@ -240,19 +307,19 @@ def test_a_full_disk_costs_one_checkpoint_and_is_said(tmp_path, capsys):
     warning = capsys.readouterr().out
     assert warning.startswith(f"Warning: cannot write {path} (File too large)")
     assert "make room" in warning and warning.count("\n") == 1
-    assert len(program.read_checkpoint(path, fresh=False)[1]) == 1
+    assert len(saved_run(path)[1]) == 1
     next(rows)
-    assert len(program.read_checkpoint(path, fresh=False)[1]) == 3
+    assert len(saved_run(path)[1]) == 3
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path, capsys):
     path = tmp_path / "runs" / "kept.npz"
-    _, rows = train(path, program.replace(SETTINGS, epochs=4))
+    rows = make_trainer(path, program.replace(SETTINGS, epochs=4, patience=9)).train()
     next(rows)
     shutil.rmtree(path.parent)
     next(rows)
-    assert len(program.read_checkpoint(path, fresh=False)[1]) == 2
+    assert len(saved_run(path)[1]) == 2
     shutil.rmtree(path.parent)
     path.parent.write_text("something else")
     next(rows)
@@ -260,11 +327,11 @@ def test_a_folder_that_vanishes_is_made_again(tmp_path, capsys):
     assert warning.startswith("Warning: cannot write ") and warning.count("\n") == 1
     path.parent.unlink()
     assert [row["epoch"] for row in rows] == [4]
-    assert len(program.read_checkpoint(path, fresh=False)[1]) == 4
+    assert len(saved_run(path)[1]) == 4
 
 
 def test_a_lack_of_permission_is_said(tmp_path, capsys, monkeypatch):
-    _, rows = train(tmp_path / "kept.npz")
+    rows = make_trainer(tmp_path / "kept.npz").train()
 
     def refuse(*_):  # in place of a folder's mode, which root may ignore
         raise PermissionError(13, "Permission denied")
@@ -272,7 +339,7 @@ def test_a_lack_of_permission_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(os, "replace", refuse)
     assert len(list(rows)) == 3
     warnings = capsys.readouterr().out
-    assert warnings.count("(Permission denied): make room there;") == 3
+    assert warnings.count("(Permission denied): make room,") == 3
     assert not list(tmp_path.iterdir())
 
 
@@ -291,8 +358,27 @@ DAMAGES = {
 def kept(tmp_path_factory):
     """A checkpoint of one epoch."""
     path = tmp_path_factory.mktemp("kept") / "kept.npz"
-    next(train(path)[1])
+    next(make_trainer(path).train())
     return path
+
+
+def assert_starts_anew(path, settings, capsys, *words):
+    """That a trainer warns of its checkpoint in one line, and is a new one."""
+    before = path.read_bytes()
+    trainer = make_trainer(path, settings)
+    warning = capsys.readouterr().out
+    assert warning.startswith(f"Warning: {path} is damaged (")
+    assert warning.endswith("): starting anew\n") and warning.count("\n") == 1
+    assert all(word in warning for word in words)
+    new = make_trainer(path.with_name("none.npz"), settings)
+    assert (trainer.steps, trainer.history, trainer.best_weights) == (
+        new.steps,
+        [],
+        None,
+    )
+    for array, expected in zip(trainer.variables, new.variables, strict=True):
+        np.testing.assert_array_equal(array.numpy(), expected.numpy())
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -303,34 +389,47 @@ def test_a_damaged_checkpoint_is_said_and_left_aside(
     path, content = tmp_path / "kept.npz", kept.read_bytes()
     assert DAMAGES[damage](content) != content
     path.write_bytes(DAMAGES[damage](content))
-    assert program.read_checkpoint(path, fresh=False) == (0, [], [])
-    warning = capsys.readouterr().out
-    assert (
-        warning.startswith(f"Warning: {path} is damaged") and warning.count("\n") == 1
-    )
-    assert list(tmp_path.iterdir()) == [path]
+    assert_starts_anew(path, SETTINGS, capsys)
 
 
-def test_a_checkpoint_of_another_network_is_refused_with_a_remedy(kept):
-    _, rows = train(kept, program.replace(SETTINGS, hidden_size=8))
-    with pytest.raises(program.UserError, match="--fresh"):
-        next(rows)
+@pytest.mark.parametrize(
+    "changes", [{"hidden_size": 8}, {"num_layers": 2}, {"embedding_size": 7}]
+)
+def test_a_checkpoint_of_another_network_is_said_and_left_aside(changes, kept, capsys):
+    settings = program.replace(SETTINGS, **changes)
+    assert_starts_anew(kept, settings, capsys, "of another network")
+    assert len(make_trainer(kept).history) == 1  # the one it is of takes it
+    assert capsys.readouterr().out == ""
 
 
-def test_fresh_takes_no_notice_of_a_checkpoint(kept):
-    assert program.read_checkpoint(kept, fresh=False)[0] > 0
-    assert program.read_checkpoint(kept, fresh=True) == (0, [], [])
-    assert program.read_settings(["--fresh"]).fresh and not program.Settings().fresh
+def test_a_checkpoint_without_a_history_is_damaged(kept, tmp_path, capsys):
+    path = tmp_path / "kept.npz"
+    with np.load(kept) as file:
+        arrays = [file[f"arr_{number}"] for number in range(len(file) - 1)]
+    for run in ["[60, []]", "[60, [{}]]", "60", "{"]:
+        np.savez(path, *arrays, run=run)
+        assert_starts_anew(path, SETTINGS, capsys)
+
+
+def test_without_a_checkpoint_nothing_is_said(tmp_path, capsys):
+    trainer = make_trainer(tmp_path / "none.npz")
+    assert not program.load_checkpoint(trainer)
+    assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_is_for_the_runs_that_learn_the_same():
-    corpus = program.Corpus("toy.txt", "text", 4, "0" * 64)
-    name = program.name_checkpoint(corpus, SETTINGS)
+    def name_checkpoint(corpus, settings):
+        path = program.RunFolder(settings.output_dir).checkpoint(corpus, settings)
+        assert path.parent.name == settings.output_dir
+        return path.name
+
+    corpus = program.Corpus("toy.txt", "text", "0" * 64)
+    name = name_checkpoint(corpus, SETTINGS)
     same = {"prompt": "king", "output_dir": "x", "temperature": 0.1, "fresh": True}
     same |= {"corpus": "toy.txt", "preset": "best", "load": "", "num_words": 9}
     for change in same.items():
         changed = program.replace(SETTINGS, **dict([change]))
-        assert program.name_checkpoint(corpus, changed) == name
+        assert name_checkpoint(corpus, changed) == name
     names = [field.name for field in program.fields(program.Settings)]
     shaping = names[names.index("token_kind") : names.index("patience") + 1]
     assert {"token_kind", "dropout", "batch_size", "minutes"} < set(shaping)
@@ -341,7 +440,8 @@ def test_a_checkpoint_is_for_the_runs_that_learn_the_same():
         if isinstance(value, float):
             other = value / 2 if value else 0.5
         changed = program.replace(SETTINGS, **{field: other})
-        others.add(program.name_checkpoint(corpus, changed))
+        others.add(name_checkpoint(corpus, changed))
     assert len(others) == len(shaping) + 2
-    other = program.replace(corpus, sha256="1" * 64)
-    assert program.name_checkpoint(other, SETTINGS) not in others
+    other = corpus._replace(sha256="1" * 64)
+    assert name_checkpoint(other, SETTINGS) not in others
+    assert name_checkpoint(corpus._replace(name="another.txt"), SETTINGS) == name

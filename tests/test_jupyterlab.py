@@ -2,7 +2,8 @@
 
 The browser is Debian's Chromium, driven by Playwright; where one of them is missing the test
 skips. What it saw is left in tests/screenshots, which git ignores: jupyterlab.png has the
-curves in its middle, and 01.png, 02.png, ... are the notebook, one screen after the other.
+curves in its middle, 01.png, 02.png, ... are the notebook, one screen after the other, and
+dark-01.png, dark-02.png, ... are the same in JupyterLab's dark theme.
 """
 
 import json
@@ -21,14 +22,17 @@ from conftest import TOY_OPTIONS, notebook_with, toy_text
 PICTURES = Path(__file__).with_name("screenshots")
 PATIENCE = 300  # seconds, for a slow machine; all takes about half a minute
 
-CURVES = 'show_picture(output_dir / "curves.png")'
-IDLE = (
-    "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+CURVES = 'folder.draw("curves.png"'
+IDLE = (  # at first the page has no application yet
+    "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+    " === 'idle'"
 )
 RUN_ALL = """() => {
     window.allRan = null
     jupyterapp.commands.execute('notebook:run-all-cells').then(x => window.allRan = x)
 }"""
+THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})"
+IS_DARK = "document.body.dataset.jpThemeLight === 'false'"
 SCROLL = """top => {
     document.querySelector('.jp-WindowedPanel-outer').scrollTop = top
     const last = [...document.querySelectorAll('.jp-Notebook .jp-Cell')].at(-1)
@@ -92,16 +96,27 @@ def wait_for_address(server, folder):
 
 
 def take_pictures(page, number_of_curves):
-    """Leave pictures in PICTURES: of the cell with the curves, then of all the screens."""
+    """Leave pictures in PICTURES: of the cell with the curves, then of all the screens.
+
+    All the screens are taken twice, in the light and in the dark theme.
+    """
     shutil.rmtree(PICTURES, ignore_errors=True)
     cell = page.locator(".jp-Notebook .jp-Cell").nth(number_of_curves)
     cell.locator("img").scroll_into_view_if_needed()
     page.screenshot(path=PICTURES / "jupyterlab.png")
+    take_screens(page, "")
+    page.evaluate(THEME, "JupyterLab Dark")
+    page.wait_for_function(IS_DARK)
+    take_screens(page, "dark-")
+
+
+def take_screens(page, start):
+    """Leave pictures of the notebook, one screen after the other, whose names start so."""
     more, number = True, 0
     while more:
         more = page.evaluate(SCROLL, number * 1200)
         number += 1
-        page.screenshot(path=PICTURES / f"{number:02}.png")
+        page.screenshot(path=PICTURES / f"{start}{number:02}.png")
 
 
 def test_jupyterlab_runs_all_cells_and_saves_what_they_show(page, lab):
@@ -124,3 +139,5 @@ def test_jupyterlab_runs_all_cells_and_saves_what_they_show(page, lab):
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert any("image/png" in o.get("data", {}) for o in saved[curves].outputs)
     take_pictures(page, curves)
+    light, dark = (len([*PICTURES.glob(f"{s}[0-9]*.png")]) for s in ["", "dark-"])
+    assert light == dark > 1

@@ -1,4 +1,4 @@
-"""The one file that is kept: what is in it, and what is refused."""
+"""The one file that is saved: what is in it, and what is refused."""
 
 import io
 import json
@@ -51,14 +51,14 @@ def test_one_file_tells_all_about_itself(path):
     generator, settings = program.load_generator(path)
     assert settings == program.Settings(**report["settings"])
     check = json.loads(kept["check.json"])
-    logits = program.guess_next(generator, check["token_ids"])
-    assert len(check["token_ids"]) == 10 and np.ptp(logits) > 0.1
-    np.testing.assert_allclose(logits, check["logits"], atol=1e-6)
+    nats = program.score(generator, check["token_ids"])
+    assert len(check["token_ids"]) == 10 and len(nats) == 9 and np.ptp(nats) > 0.1
+    np.testing.assert_allclose(check["nats"], nats, atol=1e-6)
 
 
 def changed_weights(kept):
     found = arrays(kept["model.weights.h5"])
-    found["layers/dense/vars/0"] += 0.1
+    found["layers/dense/vars/0"] *= 1.1
     return pack(found)
 
 
@@ -91,27 +91,53 @@ def constant(text):
 
 EMBEDDING, WEIGHTS = "layers/embedding/vars/0", "model.weights.h5"
 HOSTILE = {
-    "other numbers": (WEIGHTS, changed_weights, "does not say what it said"),
-    "another check": ("check.json", constant('{"token_ids": [1], "logits": 0}'), "say"),
-    "a check of nonsense": ("check.json", constant('{"token_ids": ["a"]}'), ""),
+    "other numbers": (WEIGHTS, changed_weights, "self-check"),
+    "another check": (
+        "check.json",
+        constant('{"token_ids": [1, 2], "nats": [0]}'),
+        "self-check",
+    ),
+    "a check of nonsense": ("check.json", constant('{"token_ids": ["a", "b"]}'), ""),
     "a check that never ends": (
         "check.json",
-        constant('{"token_ids": [%s1], "logits": 0}' % ("1," * 10**6)),
-        "say",
+        constant('{"token_ids": [%s1], "nats": 0}' % ("1," * 10**6)),
+        "self-check",
     ),
     "no GRU": (WEIGHTS, without("gru"), "component not found"),
-    "another shape": (WEIGHTS, with_array(EMBEDDING, np.zeros((3, 8), "f4")), "(3, 8)"),
-    "another type": (WEIGHTS, with_array(EMBEDDING, np.zeros((13, 8))), "float64"),
+    "another shape": (
+        WEIGHTS,
+        with_array(EMBEDDING, np.zeros((3, 8), "f4")),
+        "embedding is not float32 (13, 8)",
+    ),
+    "another type": (
+        WEIGHTS,
+        with_array(EMBEDDING, np.zeros((13, 8))),
+        "embedding is not float32 (13, 8)",
+    ),
+    "no numbers": (
+        WEIGHTS,
+        with_array(EMBEDDING, np.full((13, 8), np.nan, "f4")),
+        "no training leaves numbers like those of embedding",
+    ),
+    "huge numbers": (
+        WEIGHTS,
+        with_array("layers/dense/vars/1", np.full(13, 1e30, "f4")),
+        "no training leaves numbers like those of dense",
+    ),
     "a pickle": (WEIGHTS, constant(pickle.dumps({"layers": print})), ""),
     "nothing": (WEIGHTS, constant(b""), ""),
     "a bomb": (WEIGHTS, constant(b"\0" * 3 * 10**8), "far too much"),
     "packed arrays": (
         WEIGHTS,
         lambda kept: pack(arrays(kept[WEIGHTS]), compression="gzip", maxshape=None),
-        "not plainly there",
+        "plainly there",
     ),
     "a vocabulary of numbers": ("vocabulary.json", constant("[1, 2]"), "list of words"),
-    "a short vocabulary": ("vocabulary.json", constant('["[UNK]", "a"]'), "embedding"),
+    "a short vocabulary": (
+        "vocabulary.json",
+        constant('["[UNK]", "a"]'),
+        "embedding is not",
+    ),
     "deep brackets": ("vocabulary.json", constant("[" * 10**5), ""),
     "a huge network": ("report.json", report_with(hidden_size=8192), "gru"),
     "an unknown setting": ("report.json", report_with(magic=1), "magic"),
@@ -131,7 +157,7 @@ def test_a_strange_file_is_refused_in_one_line(what, path, tmp_path):
     with pytest.raises(program.UserError) as caught:
         program.load_generator(strange)
     message = str(caught.value)
-    assert "not a whole generator.keras" in message and reason in message
+    assert "damaged or no generator" in message and reason in message
     assert message.count("\n") == 0 and len(message) < 500
     assert [path.name for path in tmp_path.iterdir()] == ["strange.keras"]
 
@@ -161,7 +187,7 @@ def test_numbers_that_lie_in_another_file_are_not_read(path, tmp_path):
     with zipfile.ZipFile(strange, "w") as file:
         for name, value in (kept | {"model.weights.h5": content.read_bytes()}).items():
             file.writestr(name, value)
-    with pytest.raises(program.UserError, match="not plainly there"):
+    with pytest.raises(program.UserError, match="plainly there"):
         program.load_generator(strange)
 
 
@@ -169,5 +195,5 @@ def test_every_cut_of_the_file_is_refused(path, tmp_path):
     whole = path.read_bytes()
     for cut in range(0, len(whole), len(whole) // 20):
         (tmp_path / "cut.keras").write_bytes(whole[:cut])
-        with pytest.raises(program.UserError, match="not a whole generator.keras"):
+        with pytest.raises(program.UserError, match="damaged or no generator"):
             program.load_generator(tmp_path / "cut.keras")

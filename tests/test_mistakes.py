@@ -11,6 +11,7 @@ import runpy
 import shlex
 import sys
 import zipfile
+from dataclasses import fields
 
 import h5py
 import numpy as np
@@ -60,6 +61,8 @@ OPTION_MISTAKES = {
     "--preset fast": "--preset fast: give quick or standard or best",
     "--preset 'two\nlines'": "--preset two lines: give",
     "--preset ''": "--preset",
+    "--preset characters": "--preset characters: give quick or standard or best",
+    "--token-kind best": "--token-kind best: give words or verse or characters",
     "--token-kind letters": "give words or",
     "--validation-share -0.1": "--validation-share",
     "--test-share 1": "--test-share 1.0: give 0 to 0.9",
@@ -106,11 +109,11 @@ CORPUS_MISTAKES = {
     "--corpus pipe": "cannot read pipe",
     "--corpus loop.txt": "cannot read loop.txt",
     "--corpus empty.txt": "0 training tokens",
-    "--corpus blank.txt": "0 training tokens",
+    "--corpus spaces.txt": "0 training tokens",
     "--corpus short.txt": "give a longer text, --token-kind characters",
     "--corpus punctuation.txt": "0 training tokens",
     "--corpus digits.txt": "0 training tokens",
-    "--corpus blankless.txt": "--token-kind characters",
+    "--corpus spaceless.txt": "--token-kind characters",
     "--corpus notice.txt": "0 training tokens",
     "--corpus binary.txt": "binary file: give a text with --corpus",
     "--corpus undefined.txt": "binary file: give a text with --corpus",
@@ -121,27 +124,27 @@ CORPUS_MISTAKES = {
     "--corpus toy.txt --batch-size 10000": "smaller --batch-size",
     "--corpus toy.txt --sequence-length 10000": "smaller --batch-size",
     "--corpus toy.txt --batch-size 9 --validation-share 0.001": "smaller --batch-size",
-    "--corpus toy.txt --output-dir toy.txt": "give another --output-dir",
-    "--corpus toy.txt --output-dir toy.txt/runs": "give another --output-dir",
-    "--corpus toy.txt --output-dir /proc/runs": "give another --output-dir",
-    f"--corpus toy.txt --output-dir {'long' * 2000}": "give another --output-dir",
+    "--corpus toy.txt --output-dir toy.txt": "change --output-dir",
+    "--corpus toy.txt --output-dir toy.txt/runs": "change --output-dir",
+    "--corpus toy.txt --output-dir /proc/runs": "change --output-dir",
+    f"--corpus toy.txt --output-dir {'long' * 2000}": "change --output-dir",
 }
 
 MODEL_MISTAKES = {
     "--load missing.keras": "there is no file missing.keras",
-    "--load nothing": "not a whole generator.keras",
-    "--load pipe": "it is no file",
-    "--load toy.txt": "not a whole generator.keras",
-    "--load empty.txt": "not a whole generator.keras",
-    "--load /dev/null": "not a whole generator.keras",
-    "--load truncated.keras": "not a whole generator.keras",
-    "--load foreign.keras": "not a whole generator.keras",
-    "--load reshaped.keras": "not a whole generator.keras",
-    "--load unnamed.keras": "not a whole generator.keras",
-    "--load wordless.keras": "not a whole generator.keras",
-    "--load unbounded.keras": "not a whole generator.keras",
-    "--load unreported.keras": "not a whole generator.keras",
-    "--load unchecked.keras": "not a whole generator.keras",
+    "--load nothing": "there is no file nothing",
+    "--load pipe": "there is no file pipe",
+    "--load toy.txt": "damaged or no generator",
+    "--load empty.txt": "damaged or no generator",
+    "--load /dev/null": "there is no file /dev/null",
+    "--load truncated.keras": "damaged or no generator",
+    "--load foreign.keras": "damaged or no generator",
+    "--load reshaped.keras": "damaged or no generator",
+    "--load unnamed.keras": "damaged or no generator",
+    "--load wordless.keras": "damaged or no generator",
+    "--load unbounded.keras": "damaged or no generator",
+    "--load unreported.keras": "damaged or no generator",
+    "--load unchecked.keras": "damaged or no generator",
     "--load runs/generator.keras --corpus missing.txt": "give --corpus a text file",
     "--load runs/generator.keras --score missing.txt": "give --score a text file",
 }
@@ -170,11 +173,11 @@ def bad_folder(toy_folder):
     letters = [a + b + c for a in "abcdefgh" for b in "abcdefgh" for c in "abcdefgh"]
     texts = {
         "empty": b"",
-        "blank": b" \n\t\r\n" * 5000,
+        "spaces": b" \n\t\r\n" * 5000,
         "short": b"to be or not to be",
         "punctuation": b"?! ... -- ;\n" * 5000,
         "digits": b"1609 1616\n" * 5000,
-        "blankless": b"tobeornottobe" * 800_000,
+        "spaceless": b"tobeornottobe" * 800_000,
         "notice": b"*** START OF THE PROJECT GUTENBERG EBOOK ***\n*** END OF THE P",
         "binary": b"king\0queen " * 5000,
         "undefined": b"f\x81e " * 5000,
@@ -255,7 +258,13 @@ def test_a_mistake_is_answered_in_one_line(options, bad_folder, main, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "options", ["--top-p 0", "--corpus punctuation.txt", "--load truncated.keras"]
+    "options",
+    [
+        "--top-p 0",
+        "--corpus punctuation.txt",
+        "--corpus toy.txt --output-dir toy.txt",
+        "--load truncated.keras",
+    ],
 )
 def test_it_is_so_in_a_process_of_its_own(options, bad_folder):
     before = snapshot(bad_folder)
@@ -266,7 +275,7 @@ def test_it_is_so_in_a_process_of_its_own(options, bad_folder):
     assert snapshot(bad_folder) == before
 
 
-NAMES = [program.option(name) for name in program.NAMES]
+NAMES = [program.option(field.name) for field in fields(program.Settings)]
 WORDS = ["0", "1", "-1", "nan", "1e9", "0.5", "words", "best", "--", "-h=", "=", "\0"]
 VALUES = st.sampled_from([*NAMES, *WORDS]) | st.text(max_size=6)
 
@@ -284,7 +293,7 @@ def test_any_options_are_settings_or_a_mistake(options):
 TEXTS = {
     "one word": "king " * 500,
     "two words, one of them once": "king " * 400 + "queen " + "king " * 99,
-    "one letter without a blank": "a" * 500,
+    "one letter without a space": "a" * 500,
     "many scripts": "Король и шут، ملك ومهرج 王様と道化 🤴🏽 a\u0301 " * 60,
     "line ends of all kinds": "king\rqueen\r\nfool\n\n\u2028duke\x85witch\x0c" * 60,
     "ends in strangers": "king queen " * 200 + " ".join(f"q{x}x" for x in "abcdefghij"),
@@ -310,3 +319,30 @@ def test_a_text_that_passes_yields_a_finished_run(name, main, tmp_path):
     assert "--- temperature 0.8, seed 1" in output
     report = json.loads((tmp_path / "runs" / "report.json").read_text())
     assert report["test_perplexity"] >= 1
+
+
+WRITING = {  # what goes together, and what is printed then
+    "--score toy.txt": ["perplexity: "],
+    "--score toy.txt --corpus toy.txt": ["perplexity: "],
+    "--interactive": ["--- temperature 0.8, seed 5"],
+    "--interactive --corpus toy.txt": ["--- temperature 0.8, seed 5", "longest run"],
+    "--interactive --score toy.txt": ["--- temperature 0.8, seed 5", "perplexity: "],
+}
+
+
+@pytest.mark.parametrize("options", WRITING)
+@pytest.mark.parametrize("training", [False, True])
+def test_ways_to_write_go_together(
+    training, options, toy_folder, main, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("king\n\n"))
+    if training:
+        folder, others = tmp_path, [*TOY_OPTIONS, "--epochs", "1"]
+        (tmp_path / "toy.txt").write_text(toy_text(100), encoding="utf-8")
+    else:
+        folder, others = toy_folder, ["--load", "runs/generator.keras"]
+    code, output, errors = main([*others, *options.split(), "--seed", "5"], folder)
+    assert (code, errors) == (0, "")
+    assert all(line in output for line in WRITING[options])
+    if training:
+        assert (tmp_path / "runs" / "samples.txt").exists()

@@ -1,11 +1,9 @@
 """From text to tokens, ids and batches."""
 
 import os
-import re
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,24 +39,23 @@ def test_verse_has_words_as_they_are_and_marks_and_line_breaks():
     assert [t for t in program.tokenize(text, "verse") if t != " "] == words
 
 
-def test_verse_takes_blanks_for_granted_only_where_they_usually_stand():
+def test_verse_takes_spaces_for_granted_only_where_they_usually_stand():
     assert program.tokenize("Ay, sir.", "verse") == ["Ay", ",", "sir", "."]
     glue = program.GLUE
     assert program.tokenize("Ay,sir .", "verse") == ["Ay", ",", glue, "sir", " ", "."]
+    assert program.tokenize(" Ay,  sir", "verse") == [" ", "Ay", ",", " ", " ", "sir"]
 
 
-def one_blank(text):
-    return re.sub(r"[^\S\n]+", " ", text)
-
-
-@given(st.text() | st.text("ab'-’., \n\t(!\u0301é東"))
+@given(st.text() | st.text("ab1'-’.,— \n\t\r\xa0(«!\u0301\u200dé東👩🏽"))
 @example(" a \n b  ")
-@example("[GLUE] [UNK] '' a'b--c")
+@example("    Exit.\n\tHe dies;  \t and\t\tthen,   rests .\n\n\n  ")
+@example("[GLUE] [UNK][GLUE]x[UNK] '' a'b--c")
+@example("👩\u200d👩\u200d👧 👍🏽👍🏽  ☠\ufe0f, 🇬🇧")
 @example("नमस्ते दुनिया। مرحبا، 東京")
-def test_verse_gives_back_any_text_up_to_runs_of_blanks(text):
+def test_verse_gives_back_any_text(text):
     tokens = program.tokenize(text, "verse")
-    assert program.detokenize(tokens, "verse") == one_blank(text)
-    assert program.UNKNOWN not in tokens
+    assert program.detokenize(tokens, "verse") == text
+    assert program.UNKNOWN not in tokens and "" not in tokens
 
 
 @given(st.text())
@@ -73,11 +70,14 @@ def test_characters_give_back_any_text(text):
 def test_verse_gives_back_the_corpora(name):
     text = (DATA / name).read_text(encoding="utf-8")
     tokens = program.tokenize(text, "verse")
-    assert program.detokenize(tokens, "verse") == one_blank(text)
+    assert program.detokenize(tokens, "verse") == text
     assert tokens.count(program.GLUE) < len(tokens) / 1000
 
 
-@given(st.lists(st.sampled_from(["Ay", "'tis", ",", "\n", "(", "--", " "])), st.data())
+SPELLED = ["Ay", "'tis", ",", "\n", "(", "--", " ", "\t", program.GLUE]
+
+
+@given(st.lists(st.sampled_from(SPELLED)), st.data())
 def test_spelling_goes_on_from_any_token(tokens, data):
     cut = data.draw(st.integers(0, len(tokens)))
     before = program.detokenize(tokens[:cut], "verse")
@@ -102,21 +102,51 @@ def test_shares_of_zero_leave_everything_to_training():
     assert [len(part) for part in parts] == [50, 0, 0]
 
 
+def make(num_train, num_validation, **changes):
+    """The dataset of a text of one word, cut into parts of these lengths."""
+    share = num_validation / (num_train + num_validation) + 1e-9
+    changes |= {"validation_share": share, "test_share": 0}
+    return program.make_dataset(
+        "a " * (num_train + num_validation), settings(**changes)
+    )
+
+
 def test_a_text_that_is_too_short_is_refused_with_numbers():
     refused = partial(pytest.raises, program.UserError)
     with refused(match="6 training tokens .* are too few for 2 streams of 3"):
-        program.check_sizes(["a"] * 6, [], settings())
+        make(6, 0)
     with refused(match="2 for validation are too few"):
-        program.check_sizes(["a"] * 7, ["a"] * 2, settings())
-    program.check_sizes(["a"] * 7, ["a"] * 3, settings())
-    program.check_sizes(["a"] * 7, [], settings())
+        make(7, 2)
+    for num_train, num_validation in [(7, 3), (7, 0)]:
+        dataset = make(num_train, num_validation)
+        assert len(dataset.train.ids) == num_train
+        assert len(dataset.validation.ids) == num_validation
+
+
+def test_a_text_without_a_frequent_token_is_refused():
+    assert make(7, 0, min_count=7).vocabulary == ["[UNK]", "a"]
+    with pytest.raises(program.UserError, match="smaller --min-count"):
+        make(7, 0, min_count=8)
 
 
 def test_vocabulary_is_unknown_then_the_most_frequent_first():
     tokens = "to be or not to be to".split()
     assert program.build_vocabulary(tokens, 2) == ["[UNK]", "to", "be"]
-    with pytest.raises(program.UserError, match="no token is seen 4 times"):
-        program.build_vocabulary(tokens, 4)
+    assert program.build_vocabulary(tokens, 4) == ["[UNK]"]
+
+
+def test_only_the_training_part_says_what_is_known():
+    text = "to be or not to be " * 10 + "be bold bold bold"
+    changed = settings(max_tokens=63, validation_share=0.05, test_share=0)
+    dataset = program.make_dataset(text, changed)
+    assert dataset.token_kind == "words"
+    assert set(dataset.vocabulary) == {"[UNK]", "to", "be", "or", "not"}
+    assert dataset.train.tokens == "to be or not to be".split() * 10
+    assert dataset.validation.tokens == ["be", "bold", "bold"]
+    assert dataset.test.tokens == [] and dataset.test.ids.shape == (0,)
+    for part in dataset[2:]:
+        known = [t if t != "bold" else "[UNK]" for t in part.tokens]
+        assert program.decode(part.ids, dataset.vocabulary) == known
 
 
 def test_encode_and_decode_are_inverse_but_for_unknown_tokens():
@@ -126,13 +156,27 @@ def test_encode_and_decode_are_inverse_but_for_unknown_tokens():
     assert program.decode(ids, vocabulary) == ["be", "[UNK]", "to"]
 
 
-@pytest.mark.parametrize("length", [7, 8, 30, 31, 100])
+@pytest.mark.parametrize("length", [2, 7, 8, 30, 31, 100])
 def test_each_row_goes_on_where_the_batch_before_stopped(length):
     ids = np.arange(length)
-    inputs, targets = program.make_batches(ids, batch_size=2, sequence_length=3)
-    assert (targets == inputs + 1).all()
-    assert (inputs[2:, 0] == inputs[:-2, -1] + 1).all()
-    assert inputs.size == (length - 1) // 6 * 6 == len(np.unique(inputs))
+    batches = program.make_batches(ids, batch_size=2, sequence_length=3)
+    assert len(batches) == (length - 1) // 6
+    for inputs, targets in batches:
+        assert inputs.shape == targets.shape == (2, 3)
+        assert (targets == inputs + 1).all()
+    for (before, _), (after, _) in zip(batches, batches[1:]):
+        assert (after[:, 0] == before[:, -1] + 1).all()
+    seen = [token_id for inputs, _ in batches for token_id in inputs.flat]
+    assert sorted(seen) == list(range(len(batches) * 6))
+
+
+def hide(ids, size, share):
+    """The ids of a training part in which local words were hidden."""
+    vocabulary = list(map(str, range(size)))
+    part = program.Part([vocabulary[token_id] for token_id in ids], ids)
+    dataset = program.Dataset("words", vocabulary, part, None, None)
+    random = np.random.default_rng(0)
+    return program.hide_local_words(dataset, settings(hide_words=share), random)
 
 
 def test_local_words_are_hidden_in_all_of_a_tenth_or_not_at_all():
@@ -142,8 +186,7 @@ def test_local_words_are_hidden_in_all_of_a_tenth_or_not_at_all():
     for tenth in range(10):
         ids[tenth * 100 + 20 :][:30:10] = 10 + tenth
         ids[tenth * 100 + 60 :][:30:10] = 20 + tenth
-    changed = settings(hide_words=0.5)
-    hidden = program.hide_local_words(ids, 30, changed, np.random.default_rng(0))
+    hidden = hide(ids, 30, 0.5)
     assert (hidden[ids < 10] == ids[ids < 10]).all()
     shares = [np.mean(hidden[ids == word] == 0) for word in range(10, 30)]
     assert set(shares) == {0, 1} and 5 <= sum(shares) <= 15
@@ -153,9 +196,7 @@ def test_local_words_are_hidden_in_all_of_a_tenth_or_not_at_all():
 @pytest.mark.parametrize("share", [0, 1])
 def test_no_local_word_or_every_one_is_hidden(share):
     ids = np.repeat(np.arange(20), 5)  # two words a tenth, none in another
-    changed = settings(hide_words=share)
-    hidden = program.hide_local_words(ids, 20, changed, np.random.default_rng(0))
-    assert (hidden == ids * (1 - share)).all()
+    assert (hide(ids, 20, share) == ids * (1 - share)).all()
 
 
 def test_affixes_are_shared_by_words_that_begin_or_end_alike():
@@ -183,16 +224,14 @@ def test_affixes_have_the_same_numbers_in_every_process():
     assert len(outputs) == 1
 
 
-@pytest.mark.skipif(not Path(WORKS).exists(), reason="needs ../shared")
+@pytest.mark.skipif(not WORKS.exists(), reason="needs ../shared")
 def test_the_complete_works_split_as_published():
     text = WORKS.read_text(encoding="utf-8")
-    tokens = program.tokenize(text, "words")
-    parts = program.split_tokens(tokens, program.Settings())
-    vocabulary = program.build_vocabulary(parts[0], 2)
-    assert len(tokens) == 938_390
-    assert [len(part) for part in parts] == [750_712, 93_839, 93_839]
-    assert len(vocabulary) == 14_353
-    ids = [program.encode(part, vocabulary) for part in parts]
-    frequencies = program.token_frequencies(ids[0], len(vocabulary))
-    unigram = [np.exp(-np.log(frequencies[part]).mean()) for part in ids[1:]]
+    dataset = program.make_dataset(text, program.Settings())
+    parts = dataset.train, dataset.validation, dataset.test
+    assert sum(len(part.tokens) for part in parts) == 938_390
+    assert [len(part.ids) for part in parts] == [750_712, 93_839, 93_839]
+    assert len(dataset.vocabulary) == 14_353
+    frequencies = program.token_frequencies(dataset)
+    unigram = [np.exp(-np.log(frequencies[part.ids]).mean()) for part in parts[1:]]
     assert unigram == pytest.approx([790.3, 721.1], abs=0.1)
