@@ -308,7 +308,6 @@ ADDRESSES = {  # "": comes with the script
 SHA256 = {  # of the texts, where it is known
     "works": "1f921c97a441b8b36b6474ee8284d918d9fe1da695590b8866b229d448ffdb51",
     "tiny": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-    "sonnets": "6a947b5cfad1e9523cedee71051f4aa7a3e509431bf9ce9476172a25be66b762",
 }
 TIMEOUT, PAUSES = 20, (1, 2, 4, 0)  # seconds; a pause after each try
 
@@ -688,8 +687,8 @@ def gru_gates(x, h, kernel, recurrent_kernel, bias):
 # %% [markdown]
 # A *generator* is all that it takes to score and to write: the arrays of the network, and
 # the words that they are about. The next cell is the only one that knows which cell reads.
-# To put an LSTM in the place of the GRU, change what stands there, and the same two
-# functions for Keras in "The model".
+# To put an LSTM in the place of the GRU, change what stands there, and the two functions for
+# Keras in "The model" (a Keras layer gives its states, too, once its `return_state` is set).
 
 # %%
 CELL = "gru"  # what Keras calls its layer in a saved file
@@ -909,22 +908,23 @@ def draw_token(logits, recent, random, settings):
 
     `recent` are the ids that repetition_penalty acts on.
     """
-    logits = logits.astype(np.float64)
+    logits = logits.copy()
     logits[0] = -np.inf  # [UNK]
     np.subtract.at(logits, recent, math.log(settings.repetition_penalty))
     if settings.temperature == 0:
         return int(logits.argmax())
     powers = np.exp((logits - logits.max()) / max(settings.temperature, 1e-6))
     likeliest = np.sort(powers)[::-1][: settings.top_k or None]
-    sums = np.cumsum(likeliest)
+    sums = np.cumsum(likeliest, dtype=np.float64)
     last = np.searchsorted(sums, settings.top_p * sums[-1])  # of the nucleus
     powers[powers < likeliest[min(last, len(sums) - 1)]] = 0
-    return int(random.choice(len(powers), p=powers / powers.sum()))
+    sums = np.cumsum(powers, dtype=np.float64)
+    return int(np.searchsorted(sums, random.random() * sums[-1], side="right"))
 
 
 def write(generator, settings):
     """Yield what each of num_words tokens adds to the prompt: " what", " news", ..."""
-    kind, random = generator.token_kind, np.random.default_rng(settings.seed)
+    kind, rng = generator.token_kind, np.random.default_rng(settings.seed)
     text = settings.prompt if kind == "characters" else settings.prompt.rstrip(" ")
     prompt = tokenize(text, kind)
     last = ["\n", *text.split(), *prompt][-1] if text == settings.prompt else "\n"
@@ -934,12 +934,11 @@ def write(generator, settings):
     for hidden, states in read(generator, token_ids, states):
         pass  # only what comes after the whole prompt matters
     for _ in range(settings.num_words * (6 if kind == "characters" else 1)):
-        recent, logits = token_ids[-64:], hidden @ kernel + bias
-        token_ids.append(draw_token(logits, recent, random, settings))
-        token = generator.vocabulary[token_ids[-1]]
-        yield from spell([token], kind, last)
-        last = token
-        ((hidden, states),) = read(generator, token_ids[-1:], states)
+        token_id = draw_token(hidden @ kernel + bias, token_ids[-64:], rng, settings)
+        token_ids.append(token_id)
+        left, last = last, generator.vocabulary[token_id]
+        yield from spell([last], kind, left)
+        ((hidden, states),) = read(generator, [token_id], states)
 
 
 # %% [markdown]
@@ -999,10 +998,9 @@ def perplexity(nats):
 
 def spelling_nats(tokens, types):
     """The nats it takes to spell tokens, by the letters of types with one added to each."""
-    end = ""
-    counts = Counter(letter for word in types for letter in [*word, end])
+    counts = Counter(letter for word in types for letter in [*word, ""])  # "": the end
     total = counts.total() + len(counts) + 1  # one more: any letter never seen
-    letters = Counter(letter for token in tokens for letter in [*token, end])
+    letters = Counter(letter for token in tokens for letter in [*token, ""])
     return -sum(n * math.log((counts[x] + 1) / total) for x, n in letters.items())
 
 
@@ -1111,11 +1109,13 @@ def sampling_odds(vocabulary_size, num_sampled):
     """How likely each token is to be in a sample of num_sampled, (vocabulary_size,).
 
     Tokens are in order of falling frequency, which is about 1 / rank (Zipf's law): the odds
-    are scale / rank, and at most 1. The scale grows until they add up to num_sampled.
+    are scale / rank, and at most 1. Halving finds the scale with which they add up.
     """
-    rank, scale = np.arange(1, vocabulary_size + 1), 1.0
-    while np.minimum(1, scale / rank).sum() < num_sampled:
-        scale *= 1.001
+    rank, low, high = np.arange(1, vocabulary_size + 1), 0.0, float(vocabulary_size)
+    for _ in range(60):
+        scale = (low + high) / 2
+        too_few = np.minimum(1, scale / rank).sum() < num_sampled
+        low, high = (scale, high) if too_few else (low, scale)
     return np.minimum(1, scale / rank).astype(np.float32)
 
 
@@ -1241,7 +1241,7 @@ class Trainer:
         if self.odds is None:
             return np.arange(len(self.dataset.vocabulary)), inputs, targets, None
         sample = draw_sample(self.odds, self.seeds)
-        pair = ops.reshape(ops.stack([inputs, targets]), -1)
+        pair = ops.reshape(ops.stack([inputs, targets]), (-1,))
         rows, places = tf.unique(ops.concatenate([pair, sample]))
         pair, negatives = ops.split(places, [pair.shape[0]])
         inputs, targets = ops.unstack(ops.reshape(pair, (2, *inputs.shape)))
@@ -1311,10 +1311,10 @@ class Trainer:
                     if halt:
                         break
                 self.end_epoch(start, finished=not interrupts)
+                yield self.history[-1]
                 if interrupts:
                     self.stopped = "Ctrl-C"
                     interrupts.clear()
-            yield self.history[-1]
 
     def end_epoch(self, start, finished):
         """Score an epoch, remember the best weights, decide whether to stop, and save."""
@@ -1467,8 +1467,8 @@ def describe(numbers):
     """Yield named numbers as texts such as "test tokens: 93,839", without the Nones."""
     for name, value in numbers.items():
         if value is not None:
-            digits = 0 if isinstance(value, int) else 1 if value >= 100 else 3
-            yield f"{name.replace('_', ' ')}: {value:,.{digits}f}"
+            form = "," if isinstance(value, int) else ",.1f" if value >= 100 else ".4g"
+            yield f"{name.replace('_', ' ')}: {value:{form}}"
 
 
 # %% [markdown]
@@ -1551,6 +1551,11 @@ def read_layer(weights, name, *shapes):
     return arrays
 
 
+def is_list(value, kind):
+    """Whether a value is a list of two or more of a kind."""
+    return type(value) is list and len(value) > 1 and {*map(type, value)} == {kind}
+
+
 def load_generator(path):
     """The Generator in a file and its Settings, read without Keras; else a UserError."""
     import h5py
@@ -1565,9 +1570,8 @@ def load_generator(path):
             names = "vocabulary.json", "report.json", "check.json"
             vocabulary, report, check = (json.loads(file.read(name)) for name in names)
             content = io.BytesIO(file.read("model.weights.h5"))
-        kinds = [type(vocabulary), *map(type, vocabulary)]
-        if len(vocabulary) < 2 or kinds[0] is not list or {*kinds[1:]} != {str}:
-            raise ValueError("its vocabulary is not a list of words")
+        if not is_list(vocabulary, str) or not is_list(check["token_ids"], int):
+            raise ValueError("it has no list of words, or no self-check")
         saved = Settings(**report["settings"])
         size, width, depth = len(vocabulary), saved.hidden_size, saved.embedding_size
         with h5py.File(content) as weights:
@@ -1654,7 +1658,7 @@ def print_samples(generator, settings, shown=None):
 def name_unknown(prompt, generator):
     """A line on what of a prompt is not known, or "" where all is."""
     kind, known = generator.token_kind, set(generator.vocabulary)
-    unknown = [token for token in tokenize(prompt, kind) if token not in known]
+    unknown = [t for t in tokenize(prompt.rstrip(" "), kind) if t not in known]
     unknown += [word for word in prompt.split() if not tokenize(word, kind)]  # unread
     names = ", ".join(repr(token[:30]) for token in [*dict.fromkeys(unknown)][:9])
     return f"Not known, read as {UNKNOWN} or not at all: {names}\n" if names else ""

@@ -275,6 +275,17 @@ def test_ctrl_c_while_a_checkpoint_is_written_waits_for_it(tmp_path, monkeypatch
     assert len(resumed.history) == 2 and resumed.stopped is None
 
 
+@posix
+def test_ctrl_c_between_two_epochs_ends_the_training_only(tmp_path):
+    """As while a line is written after an epoch."""
+    trainer = make_trainer(tmp_path / "kept.npz")
+    rows = trainer.train()
+    assert next(rows)["epoch"] == 1 and trainer.stopped is None
+    interrupt()
+    assert list(rows) == [] and trainer.stopped == "Ctrl-C"
+    assert len(make_trainer(tmp_path / "kept.npz").history) == 1
+
+
 def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     """The process kills itself at the worst moment: all is written, nothing renamed."""
     code = (

@@ -98,6 +98,21 @@ HOSTILE = {
         "self-check",
     ),
     "a check of nonsense": ("check.json", constant('{"token_ids": ["a", "b"]}'), ""),
+    "an empty check": (
+        "check.json",
+        constant('{"token_ids": [], "nats": []}'),
+        "no self",
+    ),
+    "a check of one": (
+        "check.json",
+        constant('{"token_ids": [1], "nats": 0}'),
+        "no self",
+    ),
+    "a check of lists": (
+        "check.json",
+        constant('{"token_ids": [[1, 2], [3, 4]], "nats": 0}'),
+        "no self",
+    ),
     "a check that never ends": (
         "check.json",
         constant('{"token_ids": [%s1], "nats": 0}' % ("1," * 10**6)),
@@ -132,7 +147,11 @@ HOSTILE = {
         lambda kept: pack(arrays(kept[WEIGHTS]), compression="gzip", maxshape=None),
         "plainly there",
     ),
-    "a vocabulary of numbers": ("vocabulary.json", constant("[1, 2]"), "list of words"),
+    "a vocabulary of numbers": (
+        "vocabulary.json",
+        constant("[1, 2]"),
+        "no list of words",
+    ),
     "a short vocabulary": (
         "vocabulary.json",
         constant('["[UNK]", "a"]'),
