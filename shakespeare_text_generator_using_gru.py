@@ -6,15 +6,17 @@
 # Dense** in Keras. It trains on a laptop in minutes, and its score is that of a text it
 # has never seen. After some minutes of training it may write:
 #
-#     what is love that i desire to make thee no more i can give me no more his heart
+#     what is love to mine i pray you all but not my lord this is the fault of my lord i
+#     will not hear you what nor hear my lord i will confess that i am better than your
+#     love that i have lost your loves and one my heart
 #
 # and with capitals, punctuation and line breaks (`--token-kind verse`):
 #
-#     KING HENRY V I know not,
-#      And, I am sure, what was it in the world
-#      To leave the world?
-#
-#     PERICLES I know, my lord.
+#     JULIET O Romeo, I pray you:
+#         Let me have, O, to tell me so,
+#         And now the mind hath yielded on my hand,
+#         And on my bosom there, my brother,
+#         To be so far in mine, with all my heart.
 #
 # There are three ways to run it:
 #
