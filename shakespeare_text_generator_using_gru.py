@@ -536,7 +536,7 @@ def detokenize(tokens, token_kind):
 
 
 if training:
-    print(*map(repr, tokenize("Ay, sir;\n'Tis so!", settings.token_kind)))
+    print("Ay, sir! gives", *map(repr, tokenize("Ay, sir!", settings.token_kind)))
 
 
 # %% [markdown]
