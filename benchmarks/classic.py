@@ -5,7 +5,7 @@
 The project that this one follows took the first 200,001 words of Shakespeare, newlines
 deleted, and published a training perplexity of 12.249737 after 100 epochs of Embedding(50)
 → GRU(128) → Dense(13,984). Here the script's functions train these sizes on these words (of
-CORPUS: by default the works, whose 13,983 most frequent words are known), then score every
+CORPUS: by default the plays, whose 13,983 most frequent words are known), then score every
 token of them by the full softmax, without dropout. Beside it stands one epoch of the
 original's way, with integer targets, as its one-hot ones do not fit into 24 GB.
 """
@@ -61,7 +61,7 @@ def train_original(corpus):
 
 
 if __name__ == "__main__":
-    corpus = (sys.argv[1:] or ["works"])[0]
+    corpus = (sys.argv[1:] or ["plays"])[0]
     with ProcessPoolExecutor(1) as pool:
         perplexity, seconds, memory = pool.submit(train_ours, corpus).result()
     print(f"training perplexity {perplexity:.2f} (the original's: 12.25)")

@@ -5,7 +5,7 @@
 Installs the versions that Colab has (tpu: without TensorFlow, as on its TPU runtimes), or
 the oldest or newest that requirements.txt allows, runs all cells as they are, and prints
 one line. The Python is the one that runs this file: name Colab's, 3.13, where it is at
-hand. FILE is a copy of the works, for a place without internet: it is put where the
+hand. FILE is a copy of the plays, for a place without internet: it is put where the
 notebook would keep what it downloads.
 """
 
@@ -60,7 +60,7 @@ def run_notebook(programs, folder, corpus_file):
     path = shutil.copy(ROOT / NOTEBOOK, folder)
     if corpus_file:
         (folder / "data").mkdir()
-        shutil.copy(corpus_file, folder / "data" / "works.txt")
+        shutil.copy(corpus_file, folder / "data" / "plays.txt")
     # With --allow-errors it keeps what was run when a cell fails.
     command = [programs / "jupyter-execute", "--inplace", "--allow-errors", path]
     start = time.perf_counter()
@@ -78,7 +78,7 @@ def run_notebook(programs, folder, corpus_file):
     result = f"{ran} of {len(cells)} cells ran, {len(errors)} errors, {minutes:.1f} min"
     if errors:
         return f"{result}; the first: {errors[0]['ename']}: {errors[0]['evalue']}"
-    report = json.loads((folder / "runs" / "report.json").read_text())
+    report = json.loads(next(folder.glob("runs/*/report.json")).read_text())
     memory, score = usage.ru_maxrss / 2**10, report["test_perplexity"]  # kB on Linux
     return f"{result}, peak memory {memory:,.0f} MB, test perplexity {score:.1f}"
 

@@ -3,7 +3,7 @@
     python benchmarks/experiments.py [initialisation | cells]
 
 Plain networks, Embedding → recurrent layer → Dense, read the first 100,000 words of the
-works, all in the same order. They learn by the full softmax, at one rate of Adam, with
+plays, all in the same order. They learn by the full softmax, at one rate of Adam, with
 one dropout. Printed are the validation perplexities after each epoch; the pictures go
 to docs/. The test part is not looked at.
 """
@@ -134,7 +134,8 @@ def draw(curves, unigram, title, path):
 def compare(runs, title, name):
     """Train the networks of runs with each seed; print and draw their perplexities."""
     text = program.load_corpus(SETTINGS.corpus).text
-    dataset = program.make_dataset(text, SETTINGS)
+    tokens = program.tokenize(text, "words")[: SETTINGS.max_tokens]
+    dataset = program.make_dataset(tokens, SETTINGS)
     nats = -np.log(program.token_frequencies(dataset))
     unigram = program.perplexity(nats[dataset.validation.ids])
     num_words = len(dataset.train.ids)

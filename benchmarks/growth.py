@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [CORPUS]
 
-CORPUS (default: the works) is taken 1, 4 and 16 times, with a --min-count that grows with
+CORPUS (default: the plays) is taken 1, 4 and 16 times, with a --min-count that grows with
 it, so that the vocabulary stays about as large, and a hundredth of it each for validation
 and test. An epoch's seconds, scores included, are those of the third, where the text
 stands once: the first also builds what the others use.
@@ -17,7 +17,7 @@ from runs import program, run_script
 EPOCHS = {1: 3, 4: 1, 16: 1}
 
 if __name__ == "__main__":
-    text = program.load_corpus((sys.argv[1:] or ["works"])[0]).text
+    text = program.load_corpus((sys.argv[1:] or ["plays"])[0]).text
     for times, epochs in EPOCHS.items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"

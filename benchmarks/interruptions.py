@@ -5,7 +5,7 @@
 A small run is killed again and again, at a random moment or, every other time, while it
 writes a checkpoint, and is started anew by the same command. At last it may end, and must
 leave, bit for bit, what a run leaves that nobody killed. Then the standard network learns
-from a part of the works, and each checkpoint is timed. Wants tests/requirements.txt.
+from a part of the plays, and each checkpoint is timed. Wants tests/requirements.txt.
 """
 
 import random
@@ -18,30 +18,30 @@ from pathlib import Path
 from runs import ROOT, program, read_dataset
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import TOY_OPTIONS, run, toy_text
+from conftest import TOY_OPTIONS, newest, run, toy_text
 from test_interruption import outcome, read_until, start
 
 OPTIONS = "--epochs 30 --patience 30 --embedding-size 300 --hidden-size 300".split()
 OPTIONS = [*TOY_OPTIONS, *OPTIONS]
-PART = 200_000  # tokens of the works that the timed training reads in an epoch
+PART = 200_000  # tokens of the plays that the timed training reads in an epoch
 
 
 def kill(folder, draw, writing):
     """Start the run and kill it; tell whether it left a checkpoint half written."""
-    for part in (folder / "runs").glob("*.part.npz"):
+    for part in folder.glob("runs/*/*.part.npz"):
         part.unlink()  # that an earlier kill left: the next checkpoint would replace it
     process = start(*OPTIONS, folder=folder)
     read_until(process, "epoch: ")
     moment = time.monotonic() + (60 if writing else 3 * draw.random())
     while process.poll() is None and time.monotonic() < moment:
-        if writing and list((folder / "runs").glob("*.part.npz")):
+        if writing and list(folder.glob("runs/*/*.part.npz")):
             time.sleep(0.005 * draw.random())
             break
     if process.poll() is not None:
         raise RuntimeError("the run ended before it was killed: give it more epochs")
     process.kill()
     process.communicate()
-    return any((folder / "runs").glob("*.part.npz"))
+    return any(folder.glob("runs/*/*.part.npz"))
 
 
 def measure_kills(number):
@@ -57,13 +57,13 @@ def measure_kills(number):
         for folder in folders:
             finished = run(*OPTIONS, folder=folder)
             assert finished.returncode == 0, finished.stderr
-        whole, killed = (outcome(folder / "runs") for folder in folders)
+        whole, killed = (outcome(newest(folder)) for folder in folders)
         return whole == killed, half_written
 
 
 def measure_costs():
-    """The seconds and bytes of a checkpoint, and the seconds of an epoch of the works."""
-    dataset = read_dataset("works")
+    """The seconds and bytes of a checkpoint, and the seconds of an epoch of the plays."""
+    dataset = read_dataset("plays")
     settings, costs, sizes = program.Settings(epochs=4), [], []
     program.start_tensorflow()
     save = program.save_checkpoint

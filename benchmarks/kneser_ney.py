@@ -88,7 +88,7 @@ def measure_perplexities(dataset, order):
 
 
 if __name__ == "__main__":
-    dataset = read_dataset((sys.argv[1:] or ["works"])[0])
+    dataset = read_dataset((sys.argv[1:] or ["plays"])[0])
     print("perplexity                validation      test")
     for order in [3, 5]:
         columns = measure_perplexities(dataset, order)

@@ -1,4 +1,4 @@
-"""Held-out perplexity of the presets on the works, beside the counting baselines.
+"""Held-out perplexity of the presets on the plays, beside the counting baselines.
 
     python benchmarks/perplexity.py [RUN ...]
 
@@ -16,7 +16,7 @@ ROW = "{:18} {:>10} {:>8} {:>9} {:>8}"
 
 if __name__ == "__main__":
     print(ROW.format("perplexity", "validation", "test", "training", "memory"))
-    dataset = read_dataset("works")
+    dataset = read_dataset("plays")
     for order in [3, 5]:
         columns = kneser_ney.measure_perplexities(dataset, order)
         numbers = (f"{number:.1f}" for number in columns)

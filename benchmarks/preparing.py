@@ -2,7 +2,7 @@
 
     python benchmarks/preparing.py [TEXT]
 
-TEXT (default: the works) is taken 1, 4 and 16 times, each in a process of its own that does
+TEXT (default: the plays) is taken 1, 4 and 16 times, each in a process of its own that does
 what the script does before it trains. Then words a second, for ASCII and for Cyrillic.
 """
 
@@ -42,7 +42,7 @@ def transliterate(text):
 
 
 if __name__ == "__main__":
-    text = program.load_corpus((sys.argv[1:] or ["works"])[0]).text
+    text = program.load_corpus((sys.argv[1:] or ["plays"])[0]).text
     for times in [1, 4, 16]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"

@@ -1,4 +1,4 @@
-"""Seconds of training until the validation perplexity of the works is at most 350.
+"""Seconds of training until the validation perplexity of the plays is at most 350.
 
     python benchmarks/race.py
 
@@ -68,7 +68,7 @@ if __name__ == "__main__":
     (ours,) = [float(row["seconds"]) for row in history]
     reached = float(history[0]["validation_perplexity"])
     print(f"ours:    {reached:6.1f} after {ours:6.1f} s", flush=True)
-    dataset = read_dataset("works")
+    dataset = read_dataset("plays")
     torch.manual_seed(0)
     network, reached = Network(len(dataset.vocabulary)), math.inf
     start = time.perf_counter()

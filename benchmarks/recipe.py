@@ -2,7 +2,7 @@
 
     python benchmarks/recipe.py [VARIANT ...]
 
-Each variant trains for four epochs on the works, in a process of its own. The test part is
+Each variant trains for four epochs on the plays, in a process of its own. The test part is
 not looked at.
 """
 
@@ -35,7 +35,7 @@ def measure(variant):
     settings = program.replace(BASE, **VARIANTS[variant])
     if variant == "no affixes":
         program.number_affixes = lambda vocabulary: np.zeros((len(vocabulary), 3), int)
-    dataset = read_dataset("works")
+    dataset = read_dataset("plays")
     program.start_tensorflow()
     rows = list(program.Trainer(dataset, settings).train())
     seconds = sum(row["seconds"] for row in rows)

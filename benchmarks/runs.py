@@ -44,8 +44,9 @@ def run_script(*options):
     with tempfile.TemporaryDirectory() as folder:
         command = sys.executable, program.__file__, *options, "--output-dir", folder
         memory = run_measured(*command)
-        report = json.loads((Path(folder) / "report.json").read_text())
-        rows = list(csv.DictReader((Path(folder) / "history.csv").open()))
+        (run,) = Path(folder).iterdir()
+        report = json.loads((run / "report.json").read_text())
+        rows = list(csv.DictReader((run / "history.csv").open()))
         return report | {"history": rows, "peak_memory_mb": memory}
 
 
@@ -58,7 +59,8 @@ def train_only(token_ids, vocabulary):
 
 def read_dataset(corpus):
     """The Dataset of a corpus, cut and numbered as the script does by default."""
-    return program.make_dataset(program.load_corpus(corpus).text, program.Settings())
+    tokens = program.tokenize(program.load_corpus(corpus).text, "words")
+    return program.make_dataset(tokens, program.Settings())
 
 
 def make_original(vocabulary_size):

@@ -126,7 +126,7 @@ def measure_speed(trainings):
 
 
 if __name__ == "__main__":
-    corpus = (sys.argv[1:] or ["works"])[0]
+    corpus = (sys.argv[1:] or ["plays"])[0]
     ids, vocabulary = read_ids(corpus)
     ways = [way for way in WAYS if find_spec("torch") or "PyTorch" not in way]
     memory = {}

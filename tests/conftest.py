@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 TOY_OPTIONS = (
     "--corpus toy.txt --embedding-size 8 --hidden-size 12 --batch-size 4 "
-    "--sequence-length 10 --num-sampled 8 --epochs 2 --num-words 10 --prompt king"
+    "--sequence-length 10 --num-sampled 8 --epochs 2 --learning-rate 0.01 "
+    "--num-words 10 --prompt king"
 ).split()
 
 
@@ -48,6 +49,11 @@ def run(*options, folder, **environment):
         timeout=300,
         env=os.environ | {"COLUMNS": "60", "PYTHONIOENCODING": "utf-8"} | environment,
     )
+
+
+def newest(folder):
+    """The newest folder of a run in runs/ in a folder."""
+    return max((folder / "runs").iterdir(), key=os.path.getmtime)
 
 
 def notebook_with(options):

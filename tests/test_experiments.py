@@ -81,7 +81,7 @@ TOY = replace(
 @pytest.mark.parametrize("cell", experiments.CELLS)
 def test_what_is_followed_is_the_perplexity_of_the_validation_part(cell):
     """That of the two streams, each read in one piece from an empty memory."""
-    dataset = program.make_dataset(toy_text(200), TOY)
+    dataset = program.make_dataset(program.tokenize(toy_text(200), "words"), TOY)
     made = experiments.make_network(len(dataset.vocabulary), TOY, cell)
     perplexities = experiments.follow(made, dataset, TOY)
     assert len(perplexities) == TOY.epochs
@@ -110,7 +110,7 @@ def test_an_experiment_prints_and_draws_each_run(name, tmp_path, monkeypatch, ca
     monkeypatch.setattr(experiments, "SCHEMES", schemes)
     getattr(experiments, name)()
     title, *rows = capsys.readouterr().out.splitlines()
-    dataset = program.make_dataset(toy_text(200), TOY)
+    dataset = program.make_dataset(program.tokenize(toy_text(200), "words"), TOY)
     counts = np.bincount(dataset.train.ids, minlength=len(dataset.vocabulary))
     odds = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
     unigram = math.exp(np.mean(-np.log(odds[dataset.validation.ids])))

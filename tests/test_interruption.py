@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import jupytext
 import numpy as np
 import pytest
 import shakespeare_text_generator_using_gru as program
-from conftest import SCRIPT, TOY_OPTIONS, run, toy_text
+from conftest import ROOT, SCRIPT, TOY_OPTIONS, newest, run, toy_text
 from nbclient import NotebookClient
 
 OPTIONS = [*TOY_OPTIONS, "--epochs", "6", "--patience", "9"]
@@ -47,7 +48,7 @@ def read_until(process, beginning):
 def saved_run(path):
     """The planned steps and the history in a checkpoint."""
     with np.load(path, allow_pickle=False) as file:
-        return json.loads(file["run"].item())
+        return json.loads(file["run"].item())[:2]
 
 
 def outcome(runs):
@@ -95,9 +96,9 @@ def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened(tmp_path
     finished = run(*OPTIONS, "--fresh", folder=tmp_path / "fresh")
     assert finished.returncode == 0 and "Resuming" not in finished.stdout
     for name in ["killed", "notebook", "fresh"]:
-        runs = tmp_path / name / "runs"
-        assert outcome(runs) == outcome(tmp_path / "whole" / "runs")
-        assert not list(runs.glob("*checkpoint*"))
+        runs = newest(tmp_path / name)
+        assert outcome(runs) == outcome(newest(tmp_path / "whole"))
+        assert not [*runs.glob("*checkpoint*"), *runs.glob("unfinished*")]
 
 
 @posix
@@ -107,18 +108,22 @@ def test_ctrl_c_ends_with_130_after_the_last_section_and_can_be_resumed(tmp_path
     read_until(process, "Epoch 3/")
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and errors == ""
+    assert process.returncode == 130 and errors.count("\n") == 2
+    assert "Stopping (once more: at once)" in errors
     assert "Training ended early: Ctrl-C" in output and "test perplexity" in output
-    samples = (tmp_path / "runs" / "samples.txt").read_text(encoding="utf-8")
+    samples = (newest(tmp_path) / "samples.txt").read_text(encoding="utf-8")
     for sample in samples.split("\n\n"):
         title, text, note = sample.strip().split("\n")
         for part in [title + text, title + note]:
             assert "".join(part.split()) in "".join(output.split())
-    report = json.loads((tmp_path / "runs" / "report.json").read_text())
+    report = json.loads((newest(tmp_path) / "report.json").read_text())
     assert report["stopped"] == "Ctrl-C"
-    *rows, last = csv.DictReader((tmp_path / "runs" / "history.csv").open())
+    *rows, last = csv.DictReader((newest(tmp_path) / "history.csv").open())
     assert float(last["validation_perplexity"]) < 13
-    (kept,) = (tmp_path / "runs").glob("checkpoint-*")
+    kept = newest(tmp_path) / "checkpoint.npz"
+    assert output.splitlines()[-1].startswith(
+        f"For that is {kept.relative_to(tmp_path)}, "
+    )
     steps, history = saved_run(kept)
     assert steps == 9999 * 59
     assert 0 <= len(history) - len(rows) <= 1  # did it come while one was written?
@@ -135,12 +140,35 @@ def test_ctrl_c_outside_of_training_is_one_clear_line(line, tmp_path):
     assert process.returncode == 130
     training = "Training ended early: Ctrl-C" in output  # on a busy machine
     if not training:
-        assert errors.startswith("stopped by Ctrl-C") and errors.count("\n") == 1
+        assert errors == "stopped by Ctrl-C\n"  # nothing is there to resume
+
+
+@posix
+def test_ctrl_c_after_the_training_says_that_it_can_be_resumed(tmp_path):
+    (tmp_path / "toy.txt").write_text(toy_text(), encoding="utf-8")
+    process = start(*TOY_OPTIONS, "--num-words", "99999", folder=tmp_path)
+    read_until(process, "--- temperature")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors == "stopped by Ctrl-C: the same command resumes\n"
+    resumed = run(*TOY_OPTIONS, "--num-words", "9", folder=tmp_path)
+    assert "Resuming after epoch 2" in resumed.stdout and resumed.returncode == 0
+    assert len([*(tmp_path / "runs").iterdir()]) == 1
+
+
+@posix
+def test_ctrl_c_while_a_loaded_generator_writes_promises_nothing(toy_folder):
+    process = start("--load", "--num-words", "99999", folder=toy_folder)
+    read_until(process, "--- temperature")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (130, "stopped by Ctrl-C\n")
 
 
 @posix
 def test_a_reader_that_leaves_ends_the_writing_without_a_word(toy_folder):
-    options = "--load runs/generator.keras --num-samples 900".split()
+    options = "--load runs --num-samples 900".split()
     process = start(*options, folder=toy_folder)
     process.stdout.readline()
     process.stdout.close()
@@ -299,8 +327,8 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     (tmp_path / "toy.txt").write_text(toy_text(), encoding="utf-8")
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == -9
-    part, kept = sorted((tmp_path / "runs").glob("*.npz"), key=lambda p: -len(p.name))
-    assert part.name == f"{kept.stem}.part.npz"
+    part, kept = sorted(newest(tmp_path).glob("*.npz"), key=lambda p: -len(p.name))
+    assert re.fullmatch(rf"{kept.stem}\.\d+\.part\.npz", part.name)
     assert len(saved_run(kept)[1]) == 2 and len(saved_run(part)[1]) == 3
 
 
@@ -428,31 +456,80 @@ def test_without_a_checkpoint_nothing_is_said(tmp_path, capsys):
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_is_for_the_runs_that_learn_the_same():
-    def name_checkpoint(corpus, settings):
-        path = program.RunFolder(settings.output_dir).checkpoint(corpus, settings)
-        assert path.parent.name == settings.output_dir
-        return path.name
+def test_an_unfinished_run_is_for_the_commands_that_learn_the_same(tmp_path):
+    def open_run(text, **changes):
+        settings = program.replace(SETTINGS, **{"output_dir": str(tmp_path), **changes})
+        return program.open_run(text, settings).path
 
     corpus = program.Corpus("toy.txt", "text", "0" * 64)
-    name = name_checkpoint(corpus, SETTINGS)
-    same = {"prompt": "king", "output_dir": "x", "temperature": 0.1, "fresh": True}
-    same |= {"corpus": "toy.txt", "preset": "best", "load": "", "num_words": 9}
-    for change in same.items():
-        changed = program.replace(SETTINGS, **dict([change]))
-        assert name_checkpoint(corpus, changed) == name
+    path = open_run(corpus)
+    assert path.parent == tmp_path and path.name.endswith("-toy.txt-standard")
+    same = {"prompt": "king", "temperature": 0.1, "corpus": "toy.txt", "preset": "best"}
+    for change in (same | {"load": "", "num_words": 9}).items():
+        assert open_run(corpus, **dict([change])) == path
+    assert open_run(corpus._replace(name="another.txt")) == path
     names = [field.name for field in program.fields(program.Settings)]
     shaping = names[names.index("token_kind") : names.index("patience") + 1]
     assert {"token_kind", "dropout", "batch_size", "minutes"} < set(shaping)
-    others = {name}
+    others = {path, open_run(corpus, fresh=True)}
     for field in [*shaping, "seed"]:
         value = getattr(SETTINGS, field)
         other = "characters" if field == "token_kind" else value + 1 if value else 1
         if isinstance(value, float):
             other = value / 2 if value else 0.5
-        changed = program.replace(SETTINGS, **{field: other})
-        others.add(name_checkpoint(corpus, changed))
-    assert len(others) == len(shaping) + 2
-    other = corpus._replace(sha256="1" * 64)
-    assert name_checkpoint(other, SETTINGS) not in others
-    assert name_checkpoint(corpus._replace(name="another.txt"), SETTINGS) == name
+        others.add(open_run(corpus, **{field: other}))
+    others.add(open_run(corpus._replace(sha256="1" * 64)))
+    assert len(others) == len(shaping) + 4
+
+
+def test_names_of_folders_suit_any_system(tmp_path):
+    for name in ["http://x.org/a b?c=d", "C:\\texts\\my novel.txt", "..", "ё" * 99, ""]:
+        corpus = program.Corpus(name, "text", "0" * 64)
+        changed = program.replace(SETTINGS, output_dir=str(tmp_path), fresh=True)
+        path = program.open_run(corpus, changed).path
+        assert path.parent == tmp_path and not {*path.name} & {*'<>:"/\\|?* '}
+        assert len(path.name) < 80
+
+
+HOLD = """
+import sys, {name} as program
+settings = program.Settings(output_dir=sys.argv[1], seed=int(sys.argv[2]))
+folder = program.open_run(program.Corpus("toy.txt", "text", "0" * 64), settings)
+print(folder.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_fifty_pairs_of_commands_at_once_have_a_folder_each(tmp_path):
+    """Half of them the same; once all were killed, the same commands take them over."""
+
+    def begin(count):
+        code = HOLD.format(name=program.__name__)
+        seeds = [str(number % 2 * number) for number in range(count)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        for seed in seeds:
+            command = [sys.executable, "-c", code, str(tmp_path), seed]
+            yield subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+
+    paths = []
+    for _ in range(2):
+        processes = [*begin(20)]
+        paths.append([process.stdout.readline() for process in processes])
+        for process in processes:
+            process.kill()
+            process.communicate()
+        assert len({*paths[-1]}) == 20
+    assert {*paths[0]} == {*paths[1]}
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    corpus = program.Corpus("toy.txt", "text", "0" * 64)
+    settings = program.replace(SETTINGS, output_dir=str(tmp_path))
+    first = program.open_run(corpus, settings)
+    first.end()
+    paths = {first.path}
+    for _ in range(10):
+        folder = program.open_run(corpus, settings)
+        paths.add(folder.path)
+        folder.end()
+    assert len(paths) == 11 and not [*first.path.iterdir()]

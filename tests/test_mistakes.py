@@ -17,16 +17,18 @@ import h5py
 import numpy as np
 import pytest
 import shakespeare_text_generator_using_gru as program
-from conftest import SCRIPT, TOY_OPTIONS, run, toy_text
+from conftest import SCRIPT, TOY_OPTIONS, newest, run, toy_text
 from hypothesis import given
 from hypothesis import strategies as st
 
 OPTION_MISTAKES = {
-    "--unknown 3": "--unknown",
-    "--epoch 3": "--epoch",
+    "--unknown 3": "--unknown 3; --help lists",
+    "--epoch 3": "did you mean --epochs?",
     "-e 3": "-e 3",
-    "toy.txt": "toy.txt; --help lists",
-    "--fresh yes": "yes; --help lists",
+    "toy.txt": "for a text of yours: --corpus toy.txt",
+    "--tempratur=3": "did you mean --temperature?",
+    "--hiden_size 3 --seed 1": "did you mean --hidden-size?",
+    "--fresh yes": "arguments: yes",
     "--epochs": "--epochs: expected one argument",
     "--epochs three": "--epochs: invalid int value: 'three'",
     "--epochs 1.5": "--epochs",
@@ -85,13 +87,13 @@ OPTION_MISTAKES = {
     "--output-dir ''": "--output-dir is empty: name what you mean",
     "--load ''": "--load is empty: name what you mean",
     "--score ''": "--score is empty: name what you mean",
-    "--interactive 3": "3; --help lists",
+    "--interactive 3": "arguments: 3",
     "--repetition-penalty 0": "--repetition-penalty 0.0: give 1 to 10",
     "--repetition-penalty nan": "--repetition-penalty nan",
-    "--load runs/generator.keras --epochs 3": "--epochs is for training",
-    "--load runs/generator.keras --fresh": "--fresh is for training",
-    "--load runs/generator.keras --preset quick": "--preset is for training",
-    "--load runs/generator.keras --output-dir x": "--output-dir is for training",
+    "--load runs --epochs 3": "--epochs is for training",
+    "--load runs --fresh": "--fresh is for training",
+    "--load runs --preset quick": "--preset is for training",
+    "--load runs --output-dir x": "--output-dir is for training",
 }
 
 CORPUS_MISTAKES = {
@@ -101,7 +103,7 @@ CORPUS_MISTAKES = {
     f"--corpus {'long' * 2000}": "give --corpus a text file",
     "--corpus toy.txt --score nothing": "cannot read nothing",
     "--corpus toy.txt --score missing.txt": "give --score a text file",
-    "--corpus toy.txt --score binary.txt": "or --score",
+    "--corpus toy.txt --score binary.txt": "binary.txt is not UTF-8: it is a binary",
     "--corpus nothing": "cannot read nothing",
     "--corpus folders": "cannot read folders",
     "--corpus /dev/zero": "cannot read /dev/zero",
@@ -115,14 +117,15 @@ CORPUS_MISTAKES = {
     "--corpus digits.txt": "0 training tokens",
     "--corpus spaceless.txt": "--token-kind characters",
     "--corpus notice.txt": "0 training tokens",
-    "--corpus binary.txt": "binary file: give a text with --corpus",
-    "--corpus undefined.txt": "binary file: give a text with --corpus",
-    "--corpus runs/generator.keras": "binary file: give a text with --corpus",
+    "--corpus binary.txt": "binary.txt is not UTF-8: it is a binary file",
+    "--corpus undefined.txt": "undefined.txt is not UTF-8: perhaps",
+    "--corpus truncated.keras": "it is a binary file: give a text",
     "--corpus unique.txt --batch-size 2": "smaller --min-count",
     "--corpus toy.txt --min-count 1000000": "smaller --min-count",
-    "--corpus toy.txt --max-tokens 50": "give a longer text",
+    "--corpus toy.txt --max-tokens 40": "give a longer text",
     "--corpus toy.txt --batch-size 10000": "smaller --batch-size",
     "--corpus toy.txt --sequence-length 10000": "smaller --batch-size",
+    "--corpus toy.txt --encoding klingon": "--encoding klingon: Python has no such",
     "--corpus toy.txt --batch-size 9 --validation-share 0.001": "smaller --batch-size",
     "--corpus toy.txt --output-dir toy.txt": "change --output-dir",
     "--corpus toy.txt --output-dir toy.txt/runs": "change --output-dir",
@@ -145,8 +148,8 @@ MODEL_MISTAKES = {
     "--load unbounded.keras": "damaged or no generator",
     "--load unreported.keras": "damaged or no generator",
     "--load unchecked.keras": "damaged or no generator",
-    "--load runs/generator.keras --corpus missing.txt": "give --corpus a text file",
-    "--load runs/generator.keras --score missing.txt": "give --score a text file",
+    "--load runs --corpus missing.txt": "give --corpus a text file",
+    "--load runs --score missing.txt": "give --score a text file",
 }
 
 MISTAKES = OPTION_MISTAKES | CORPUS_MISTAKES | MODEL_MISTAKES
@@ -186,7 +189,7 @@ def bad_folder(toy_folder):
     for name, content in texts.items():
         (toy_folder / f"{name}.txt").write_bytes(content)
 
-    whole = toy_folder / "runs" / "generator.keras"
+    whole = newest(toy_folder) / "generator.keras"
     content = whole.read_bytes()
     (toy_folder / "truncated.keras").write_bytes(content[: len(content) // 2])
     with zipfile.ZipFile(toy_folder / "foreign.keras", "w") as file:
@@ -283,7 +286,7 @@ VALUES = st.sampled_from([*NAMES, *WORDS]) | st.text(max_size=6)
 @given(st.lists(VALUES | st.builds("{}={}".format, st.sampled_from(NAMES), VALUES)))
 def test_any_options_are_settings_or_a_mistake(options):
     try:
-        settings = program.read_settings(options)
+        settings = program.choose_settings(program.read_options(options))
     except program.UserError as error:
         assert "--" in str(error)
     else:
@@ -317,16 +320,16 @@ def test_a_text_that_passes_yields_a_finished_run(name, main, tmp_path):
     code, output, errors = main(options, tmp_path)
     assert (code, errors) == (0, "")
     assert "--- temperature 0.8, seed 1" in output
-    report = json.loads((tmp_path / "runs" / "report.json").read_text())
+    report = json.loads((newest(tmp_path) / "report.json").read_text())
     assert report["test_perplexity"] >= 1
 
 
 WRITING = {  # what goes together, and what is printed then
-    "--score toy.txt": ["perplexity: "],
-    "--score toy.txt --corpus toy.txt": ["perplexity: "],
+    "--score toy.txt": ["perplexity "],
+    "--score toy.txt --corpus toy.txt": ["perplexity "],
     "--interactive": ["--- temperature 0.8, seed 5"],
     "--interactive --corpus toy.txt": ["--- temperature 0.8, seed 5", "longest run"],
-    "--interactive --score toy.txt": ["--- temperature 0.8, seed 5", "perplexity: "],
+    "--interactive --score toy.txt": ["--- temperature 0.8, seed 5", "perplexity "],
 }
 
 
@@ -340,9 +343,9 @@ def test_ways_to_write_go_together(
         folder, others = tmp_path, [*TOY_OPTIONS, "--epochs", "1"]
         (tmp_path / "toy.txt").write_text(toy_text(100), encoding="utf-8")
     else:
-        folder, others = toy_folder, ["--load", "runs/generator.keras"]
+        folder, others = toy_folder, ["--load", "runs"]
     code, output, errors = main([*others, *options.split(), "--seed", "5"], folder)
     assert (code, errors) == (0, "")
     assert all(line in output for line in WRITING[options])
     if training:
-        assert (tmp_path / "runs" / "samples.txt").exists()
+        assert (newest(tmp_path) / "samples.txt").exists()

@@ -146,10 +146,13 @@ def test_a_model_that_knows_nothing_has_the_vocabulary_as_its_perplexity():
 
 
 def test_spelling_costs_letters_and_an_end_mark_with_one_added():
-    types = {"ab", "a"}  # a twice, b once, two ends: 5, plus 3 kinds and one unseen
+    """Of the vocabulary a is there twice, b once, an end twice; plus 3 kinds, one unseen."""
+    vocabulary = ["[UNK]", "ab", "a"]
     expected = -math.log(3 / 9) - math.log(1 / 9) - math.log(3 / 9)
-    assert program.spelling_nats(["ax"], types) == pytest.approx(expected)
-    assert program.spelling_nats([], types) == 0
+    nats = program.spelling_nats(["a", "ax", "ab"], vocabulary)
+    assert nats == pytest.approx([0, expected, 0])
+    assert program.spelling_nats([], vocabulary).shape == (0,)
+    assert program.spelling_nats(["[UNK]"], vocabulary) > 0  # it may stand in a text
 
 
 def test_scores_by_hand():
@@ -161,7 +164,7 @@ def test_scores_by_hand():
     ]
     dataset = program.Dataset("words", VOCABULARY, *parts)
     generator = without_weights(random_generator())
-    spelling = program.spelling_nats(["zz"], {"a", "b"})
+    (spelling,) = program.spelling_nats(["zz"], VOCABULARY)
     nats = 3 * math.log(16) + spelling
     counts = Counter(train)
     frequencies = {t: counts.get(t, 1) for t in VOCABULARY}

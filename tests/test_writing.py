@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 LOGITS = np.array([9.0, 1.0, 3.0, 2.0, 0.0], np.float32)  # [UNK] would win
-SETTINGS = program.Settings(temperature=1.0, top_p=1.0, num_samples=1)
+SETTINGS = program.Settings(prompt="my lord", temperature=1.0, top_p=1.0, num_samples=1)
 
 
 def shares(logits, settings, recent=(), draws=10_000):
@@ -335,17 +335,16 @@ def test_a_text_is_printed_as_it_comes():
         assert program.print_pieces(pieces()) == " king" * 50
 
 
-@given(st.lists(WORDS), st.integers(10, 60))
+@given(st.lists(WORDS, min_size=1), st.integers(10, 60))
 def test_colours_do_not_count_as_width(words, width):
-    bits = np.arange(len(words)) % 20.0
-    coloured = program.color_tokens(words, bits, "words")
-    _, output = print_pieces(coloured, width)
-    _, plain = print_pieces(program.spell(words, "words"), width)
+    text = " ".join(words)
+    _, output = print_pieces(program.color_text(toy_generator(), text), width)
+    _, plain = print_pieces(re.findall(r"\s*\S+|\s+$", text), width)
     assert re.sub("\033.*?m", "", output) == plain
-    assert output.count("\033[0m") == len(words)
 
 
-SOURCE = program.join_words("the king is mad\nand the queen is not mad at all my lord")
+COPIED = "the king is mad\nand the queen is not mad at all my lord"
+SOURCE = program.index_words(COPIED)
 
 
 def longest_run(words, source):
@@ -366,9 +365,10 @@ def test_a_planted_copy_is_found():
 @given(st.lists(st.sampled_from("the king queen is mad not at fool".split())))
 def test_the_longest_copied_run_is_that_of_brute_force(words):
     run, share = program.find_copies(" ".join(words), SOURCE)
-    assert len(run.split()) == longest_run(words, SOURCE)
+    assert len(run.split()) == longest_run(words, f" {' '.join(COPIED.split())} ")
     grams = [words[n : n + 5] for n in range(len(words) - 4)]
-    found = [f" {' '.join(gram)} " in SOURCE for gram in grams]
+    source = f" {' '.join(COPIED.split())} "
+    found = [f" {' '.join(gram)} " in source for gram in grams]
     assert share == (np.mean(found) if grams else None)
 
 
@@ -376,7 +376,7 @@ def test_part_of_a_word_is_no_copy():
     assert program.find_copies("kin ueen", SOURCE) == ("", None)
 
 
-def talk(monkeypatch, capsys, *lines, source="", generator=None, **changes):
+def talk(monkeypatch, capsys, *lines, source=None, generator=None, **changes):
     """What is printed in answer to lines that come through a pipe."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{l}\n" for l in lines)))
@@ -397,26 +397,64 @@ def test_a_conversation_goes_on_from_what_is_typed(monkeypatch, capsys):
     assert second.startswith("…" + expected)
 
 
-def test_a_conversation_goes_on_from_the_last_of_several_samples(monkeypatch, capsys):
-    output = talk(monkeypatch, capsys, "king", "", num_samples=2)
-    assert re.findall(r"seed (\d)", output) == ["0", "1", "2", "3"]
-    _, _, second, third, _ = re.split("--- .*\n", output)
-    prompt = second.split("\n")[0]
-    expected = write(toy_generator(), prompt=prompt, num_words=5, seed=2)
-    assert third == f"…{expected}\n"
-
-
 def test_a_conversation_tells_what_is_copied_from_a_source(monkeypatch, capsys):
-    source = program.join_words("king queen fool")
-    output = talk(monkeypatch, capsys, "king", source=source, num_samples=2)
-    assert output.count("longest run of the training text") == 2
-    for number in range(2):
-        written = write(toy_generator(), prompt="king", num_words=5, seed=number)
-        assert program.describe_copies(written, source) + "\n" in output
+    source = program.index_words("king queen fool")
+    output = talk(monkeypatch, capsys, "king", source=source)
+    assert output.count("longest run of the training text") == 1
+    written = write(toy_generator(), prompt="king", num_words=5, seed=0)
+    assert program.describe_copies(written, source) + "\n" in output
+
+
+def test_again_is_another_text_from_the_same_prompt(monkeypatch, capsys):
+    output = talk(monkeypatch, capsys, "king", "/again", "", "/again")
+    first, again, on, on_again = re.split("--- .*\n", output)[1:]
+    expected = [
+        write(toy_generator(), prompt="king", num_words=5, seed=n) for n in [0, 1]
+    ]
+    assert [first, again] == [f"king{expected[0]}\n", f"…{expected[1]}\n"]
+    prompt = "king" + expected[1]
+    for seed, written in [(2, on), (3, on_again)]:
+        more = write(toy_generator(), prompt=prompt, num_words=5, seed=seed)
+        assert written == f"…{more}\n"
+
+
+def test_a_setting_alone_says_its_value(monkeypatch, capsys):
+    lines = ["/temperature", "/temperature 0.5", "/temperature", "/num-words"]
+    assert talk(monkeypatch, capsys, *lines).split() == ["1.0", "0.5", "5"]
+
+
+def test_a_mistyped_command_is_met_with_the_nearest(monkeypatch, capsys):
+    output = talk(monkeypatch, capsys, "/tempature 0.5")
+    assert "did you mean /temperature?" in output and output.count("\n") == 1
+
+
+def test_quit_ends_a_conversation(monkeypatch, capsys):
+    assert talk(monkeypatch, capsys, "/quit", "king") == ""
+
+
+def test_what_was_said_is_saved_in_a_new_file_only(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("mine")
+    lines = [
+        "king",
+        "",
+        "/save",
+        "/save mine.txt",
+        "/save no/such/talk.txt",
+        "/save a b.txt",
+    ]
+    output = talk(monkeypatch, capsys, *lines)
+    assert output.count("Give /save the name of a new file") == 2
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    first, second = re.split("--- .*\n", output)[1:3]
+    saved = (tmp_path / "a b.txt").read_text(encoding="utf-8")
+    assert saved == (tmp_path / "no/such/talk.txt").read_text(encoding="utf-8")
+    assert saved.startswith("--- temperature 1.0, seed 0\n" + first)
+    assert first.strip() + second.split("\n")[0][1:] in saved
 
 
 def test_a_conversation_changes_settings_and_survives_mistakes(monkeypatch, capsys):
-    lines = ["/temperature 0", "/temperature x", "/epochs 3", "/top-p", "/", "king"]
+    lines = ["/temperature 0", "/temperature x", "/epochs 3", "/top-p 2", "/", "king"]
     output = talk(monkeypatch, capsys, *lines, "/help")
     assert "temperature 0.0, seed 0" in output
     for wrong in ["/temperature: invalid", "/epochs", "/top-p"]:
@@ -453,6 +491,7 @@ def test_surprisal_is_what_the_model_thought_of_each_word():
         z, _, candidate = program.gru_gates(x, h, *cell)
         h = z * h + (1 - z) * candidate
         nats.append(-np.log(softmax(h @ kernel + bias)[target]))
+    nats[1] += program.spelling_nats(["beggar"], generator.vocabulary).sum()
     bits = program.surprisal(generator, ["king", "fool", "beggar", "queen"])
     np.testing.assert_allclose(bits[1:], np.array(nats) / np.log(2), atol=1e-5)
     assert np.isnan(bits[0]) and len(bits) == 4
@@ -462,7 +501,7 @@ def test_surprisal_is_what_the_model_thought_of_each_word():
 
 def test_what_is_equally_likely_costs_the_same():
     generator = even_generator(vocabulary=["[UNK]", *"abcdefg"])
-    bits = program.surprisal(generator, list("abcab?"))
+    bits = program.surprisal(generator, list("abcabg"))
     np.testing.assert_allclose(bits[1:], 3)  # one of eight
 
 
@@ -473,9 +512,56 @@ def test_a_text_without_a_prediction_has_no_perplexity(tokens):
     assert program.perplexity(bits[1:]) is None
 
 
-def test_surprisal_has_colours():
-    tokens, bits = ["king", "queen", "fool", "duke"], [np.nan, 4.5, 12, 99]
-    text = "".join(program.color_tokens(tokens, bits, "words"))
-    assert re.sub("\033.*?m", "", text) == "king queen fool duke"
+def test_surprisal_has_colours_and_what_is_unknown_one_of_its_own(monkeypatch):
+    bits = np.array([np.nan, 4.5, 12, 99, 40])
+    monkeypatch.setattr(program, "surprisal", lambda *_: bits)
+    text = "".join(program.color_text(toy_generator(), "king queen fool king zyx"))
+    assert re.sub("\033.*?m", "", text) == "king queen fool king zyx"
     codes = re.findall("\033\\[([^m]+)m", text)[::2]
-    assert codes == [program.COLORS[limit] for limit in [4, 8, 12, np.inf]]
+    known = [program.COLORS[limit] for limit in [4, 8, 12, np.inf]]
+    assert codes == [*known, "35"] and "magenta" in program.LEGEND
+
+
+@given(st.text("king queenKING'-,.! \n\t0é…", max_size=60))
+@pytest.mark.parametrize("kind", program.TOKENIZERS)
+def test_a_text_that_is_scored_keeps_its_lines_capitals_and_marks(kind, text):
+    generator = even_generator(
+        vocabulary=["[UNK]", "king", "queen", "k"], token_kind=kind
+    )
+    coloured = "".join(program.color_text(generator, text))
+    assert re.sub("\033.*?m", "", coloured) == text
+    counts = [length for _, length in program.cut_pieces(text, kind)]
+    assert sum(counts) == len(program.tokenize(text, kind))
+
+
+def test_an_unknown_word_costs_its_letters_too():
+    generator = even_generator(vocabulary=["[UNK]", *"abcdefg"])
+    known, unknown = program.surprisal(generator, list("aaa") + ["blorf"])[2:]
+    assert known == pytest.approx(3)
+    spelling = program.spelling_nats(["blorf"], generator.vocabulary).sum()
+    assert unknown == pytest.approx(3 + spelling / np.log(2)) and unknown > 15
+
+
+def test_a_text_of_unknown_words_is_said_to_mean_little():
+    generator = even_generator(vocabulary=["[UNK]", *"abcdefg"])
+    lines = [*program.describe_surprise(generator, ["a", "b", "blorf", "a", "a"])]
+    assert lines[0] == "tokens: 5" and lines[1] == "unknown share: 0.2"
+    assert (
+        lines[-1].startswith("most surprising: 'blorf' (")
+        and "'a' (3 bits)" in lines[-1]
+    )
+    lines = [*program.describe_surprise(generator, ["a", "blorf", "zyx"])]
+    assert "say little" in lines[-1]
+    assert "say little" not in "".join(program.describe_surprise(generator, []))
+
+
+def test_blank_lines_do_not_use_up_the_length():
+    """A generator that writes two line ends after each word, and one that never stops."""
+    generator = even_generator(vocabulary=["[UNK]", "\n", "king"], token_kind="verse")
+    text = "".join(program.write(generator, replace(SETTINGS, num_words=40, prompt="")))
+    tokens = program.tokenize(text, "verse")
+    blank = sum(pair == ("\n", "\n") for pair in zip(["\n", *tokens], tokens))
+    assert blank > 0 and len(tokens) == 40 + blank
+    lines = even_generator(vocabulary=["[UNK]", "\n"], token_kind="verse")
+    text = "".join(program.write(lines, replace(SETTINGS, num_words=40, prompt="")))
+    assert text == "\n" * 80
