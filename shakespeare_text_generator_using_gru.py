@@ -216,6 +216,8 @@ class Settings:
     minutes: float = setting(0, FIT, "train for X minutes; 0: --epochs", 0, 10**4)
     patience: int = setting(2, FIT, "early stopping: N epochs without gain", 1, 10**4)
 
+    start_from: str = setting("", FIT, "train on from this generator.keras or run")
+
     load: str = setting("", WRITE, "train nothing, use this generator.keras or run")
     interactive: bool = setting(False, WRITE, "type prompts, read what follows")
     page: str = setting("", WRITE, "write the page that writes to this file, too")
@@ -314,7 +316,7 @@ def make_parser(*groups):
         if field.type is not bool:
             kinds = {int: "N", float: "X", str: "|".join(map(str, limits)) or "TEXT"}
             details = dict(type=field.type, metavar=kinds[field.type])
-            if field.name == "load":  # alone it means the newest
+            if field.name in ["load", "start_from"]:  # alone it means the newest
                 details |= dict(nargs="?", const="runs")
             meaning += f" ({field.default})" if field.default != "" else ""
         sections[group].add_argument(option(field.name), help=meaning, **details)
@@ -324,7 +326,7 @@ def make_parser(*groups):
 def read_options(options):
     """What a list of command-line options asks for, as a dictionary."""
     given = vars(make_parser().parse_args(options))
-    for name in ["corpus", "output_dir", "load", "score", "page"]:
+    for name in ["corpus", "output_dir", "load", "score", "page", "start_from"]:
         if given.get(name) == "":
             raise UserError(f"{option(name)} is empty: name what you mean")
     if given.get("load"):
@@ -359,12 +361,26 @@ def suit_text(settings, num_tokens):
     }
 
 
-def choose_settings(given, num_tokens=None):
-    """The Settings of a preset that suit a number of tokens; what is given comes first."""
+def choose_settings(given, num_tokens=None, saved=None):
+    """The Settings of a preset that suit a number of tokens; what is given comes first.
+
+    Of saved settings, those that a network goes on from, tokens and sizes are taken.
+    """
     presets = [PRESETS.get(given.get(name), {}) for name in ["preset", "token_kind"]]
-    settings = Settings(**(presets[0] | presets[1] | given))
+    fixed = {
+        name: getattr(saved, name) for name in ["token_kind", *names_in(NET)] if saved
+    }
+    for name in given.keys() & fixed.keys():
+        if given[name] != fixed[name]:
+            raise UserError(
+                f"{option(name)} is {fixed[name]} in --start-from: leave it out"
+            )
+    settings = Settings(**(presets[0] | presets[1] | given | fixed))
     if num_tokens:
-        settings = replace(settings, **(suit_text(settings, num_tokens) | given))
+        suited = suit_text(settings, num_tokens)
+        if saved:
+            suited["learning_rate"] /= 4  # it knows much already
+        settings = replace(settings, **(suited | given | fixed))
     return settings
 
 
@@ -758,6 +774,52 @@ def guess_token_kind(text):
     return "characters" if 2 * len(unspaced) > len(letters) else "words"
 
 
+def is_list(value, kind):
+    """Whether a value is a list of two or more of a kind."""
+    return type(value) is list and len(value) > 1 and {*map(type, value)} == {kind}
+
+
+def find_model(name):
+    """The path of a model: of a file, or of the newest in a folder or one below it."""
+    path = Path(name)
+    models = [*path.glob("generator.keras"), *path.glob("*/generator.keras")]
+    return max(models, key=os.path.getmtime, default=path)
+
+
+@contextmanager
+def refusing(path):
+    """Whatever goes wrong within, with a strange file, is a UserError of one line."""
+    if not os.path.isfile(path):
+        raise UserError(f"there is no file {path}: train first, or correct its name")
+    reason = ""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    if reason:  # raised here, as the error above would keep h5py's files open
+        raise UserError(f"{path} is damaged or no generator ({reason}): give another")
+
+
+def read_members(path):
+    """The vocabulary, report and self-check in a model file, and its weights' bytes."""
+    names = "vocabulary.json", "report.json", "check.json"
+    with refusing(path), zipfile.ZipFile(path) as file:
+        sizes = {member.filename: member.file_size for member in file.infolist()}
+        limit = 10 * os.path.getsize(path) + 10**8
+        if sum(sizes.values()) > limit or max(sizes[name] for name in names) > 2e7:
+            raise ValueError("it unpacks to far too much")
+        vocabulary, report, check = (json.loads(file.read(name)) for name in names)
+        if not is_list(vocabulary, str) or not is_list(check["token_ids"], int):
+            raise ValueError("it has no list of words, or no self-check")
+        if "" in vocabulary:
+            raise ValueError("it has an empty word")
+        unknown = {*report["settings"]} - {field.name for field in fields(Settings)}
+        if unknown:
+            raise ValueError(f"of another version, with the setting {min(unknown)}")
+        Settings(**report["settings"])
+        return vocabulary, report, check, file.read("model.weights.h5")
+
+
 if running and asked.score:
     files = read_files(asked.score, "--score")
     texts = [decode_text(content, path, asked.encoding) for path, content in files]
@@ -863,7 +925,12 @@ def detokenize(tokens, token_kind):
 
 
 if training:
+    known, old_report = [], None
+    if asked.start_from:
+        known, old_report, *_ = read_members(find_model(asked.start_from))
+    old = old_report and Settings(**old_report["settings"])
     token_kind = given.get("token_kind") or guess_token_kind(corpus.text)
+    token_kind = old.token_kind if old else token_kind
     print(f"Tokens: {token_kind}. 'Ay, sir!' gives", *tokenize("Ay, sir!", token_kind))
     tokens = tokenize(corpus.text, token_kind)[: asked.max_tokens or None]
 
@@ -944,10 +1011,14 @@ def encode(tokens, vocabulary):
     return np.fromiter((ids.get(token, 0) for token in tokens), np.int32, len(tokens))
 
 
-def make_dataset(tokens, settings):
-    """The Dataset of a text's tokens; a UserError if they are too few for the settings."""
+def make_dataset(tokens, settings, known=()):
+    """The Dataset of a text's tokens; a UserError if they are too few for the settings.
+
+    Tokens that are known from elsewhere are in its vocabulary, too.
+    """
     parts = split_tokens(tokens, settings)
     vocabulary = build_vocabulary(parts[0], settings.min_count)
+    vocabulary = [*dict.fromkeys([*vocabulary, *known])]
     check_lengths(vocabulary, *map(len, parts), settings)
     parts = (Part(part, encode(part, vocabulary)) for part in parts)
     return Dataset(settings.token_kind, vocabulary, *parts)
@@ -959,10 +1030,10 @@ if training:
         tokenize(find_prompt(corpus.text, asked), token_kind), token_kind
     )
     wanted = {"prompt": start, "token_kind": token_kind} | given
-    settings = choose_settings(wanted, len(tokens))
-    if changes := name_changes(choose_settings(wanted), settings):
+    settings = choose_settings(wanted, len(tokens), old)
+    if changes := name_changes(choose_settings(wanted, None, old), settings):
         print(f"Settings that suit {len(tokens):,} tokens: {changes}")
-    dataset = make_dataset(tokens, settings)
+    dataset = make_dataset(tokens, settings, known)
     print(f"Vocabulary: {len(dataset.vocabulary):,} tokens")
     for name in ["train", "validation", "test"]:
         part = getattr(dataset, name).ids
@@ -1818,6 +1889,77 @@ def describe(numbers):
             yield f"{name.replace('_', ' ')}: {value:{form}}"
 
 
+# %% jupyter={"source_hidden": true} cellView="form"
+# @title Reading a saved generator
+def read_layer(weights, name, *shapes):
+    """The arrays of one layer in a weights file; a ValueError if they are not as said."""
+    arrays = []
+    for number, shape in enumerate(shapes):
+        array = weights[f"layers/{name}/vars/{number}"]
+        whole = not array.external and array.id.get_storage_size() == array.nbytes
+        if array.shape != shape or array.dtype != np.float32 or not whole:
+            raise ValueError(f"{name} is not float32 {shape}, plainly there")
+        arrays.append(array[()])
+        if not np.abs(arrays[-1]).max() < 1e6:
+            raise ValueError(f"no training leaves numbers like those of {name}")
+    return arrays
+
+
+def load_generator(path):
+    """The Generator in a file and its report, read without Keras; else a UserError."""
+    import h5py
+
+    vocabulary, report, check, content = read_members(path)
+    saved, size = Settings(**report["settings"]), len(vocabulary)
+    width, depth, cells = saved.hidden_size, saved.embedding_size, []
+    with refusing(path), h5py.File(io.BytesIO(content)) as weights:
+        (embedding,) = read_layer(weights, "embedding", (size, depth))
+        for number in range(saved.num_layers):
+            name = f"{CELL}_{number}/cell" if number else f"{CELL}/cell"
+            cells.append(read_layer(weights, name, *cell_shapes(depth, width)))
+            depth = width
+        dense = read_layer(weights, "dense", (width, size), (size,))
+        generator = Generator(embedding, cells, dense, vocabulary, saved.token_kind)
+        nats = score(generator, check["token_ids"][:10])
+        if not np.allclose(nats, check["nats"], rtol=0, atol=1e-3):
+            raise ValueError("its self-check failed")
+    return generator, report
+
+
+def project_table(generator):
+    """The matrix (E, H) that makes of the embedding's table the kernel of Dense."""
+    table, (kernel, _) = generator.embedding, generator.dense
+    projection = np.linalg.lstsq(table, kernel.T, rcond=None)[0]
+    tied = np.allclose(table @ projection, kernel.T, atol=1e-3 * np.abs(kernel).max())
+    if CELL != "gru" or not tied:
+        raise UserError("this needs a GRU, and a Dense tied to the embedding")
+    return projection
+
+
+def adopt(network, generator, dataset):
+    """Let a network begin with what a generator knows, token by token.
+
+    A token that is new to it begins as the mean of those with the same ending, or of all.
+    """
+    known = {token: number for number, token in enumerate(generator.vocabulary)}
+    table, (_, bias) = generator.embedding, generator.dense
+    alike = defaultdict(list)
+    for token, number in known.items():
+        alike[token[-3:]].append(number)
+    groups = (
+        [known[t]] if t in known else alike.get(t[-3:]) for t in dataset.vocabulary
+    )
+    mean = table.mean(axis=0), bias.mean()
+    rows = [(table[g].mean(axis=0), bias[g].mean()) if g else mean for g in groups]
+    network.words.assign(np.stack([row for row, _ in rows]))
+    network.affixes.assign(0 * network.affixes)  # their share is in the rows
+    network.bias.assign(np.stack([number for _, number in rows]))
+    for cell, weights in zip(network.cells, generator.cells):
+        cell.set_weights(weights)
+    if network.projection is not None:
+        network.projection.assign(project_table(generator).T)
+
+
 # %% [markdown]
 # After each epoch stand its perplexities, both without dropout, and a line of what the
 # network writes by then, with the same prompt and seed each time. Ctrl-C (in a notebook: the
@@ -1826,6 +1968,12 @@ def describe(numbers):
 # %%
 if training:
     trainer = Trainer(dataset, settings, folder.checkpoint)
+    if asked.start_from:
+        adopt(trainer.network, load_generator(find_model(asked.start_from))[0], dataset)
+        before = trainer.evaluate(dataset.validation.ids)
+        num_new = len(dataset.vocabulary) - len(known)
+        print(f"{num_new:,} of {len(dataset.vocabulary):,} words are new")
+        print(*describe({"validation perplexity before training": before}))
     if load_checkpoint(trainer):
         print(f"Resuming after epoch {len(trainer.history)} (--fresh starts anew)")
     else:
@@ -1878,95 +2026,19 @@ def save_generator(generator, report, path):
 
 
 # %%
-def read_layer(weights, name, *shapes):
-    """The arrays of one layer in a weights file; a ValueError if they are not as said."""
-    arrays = []
-    for number, shape in enumerate(shapes):
-        array = weights[f"layers/{name}/vars/{number}"]
-        whole = not array.external and array.id.get_storage_size() == array.nbytes
-        if array.shape != shape or array.dtype != np.float32 or not whole:
-            raise ValueError(f"{name} is not float32 {shape}, plainly there")
-        arrays.append(array[()])
-        if not np.abs(arrays[-1]).max() < 1e6:
-            raise ValueError(f"no training leaves numbers like those of {name}")
-    return arrays
+def make_report(settings, corpus, trainer, scores, old_report):
+    """All that tells which run this was and how good, ready for JSON.
 
-
-def is_list(value, kind):
-    """Whether a value is a list of two or more of a kind."""
-    return type(value) is list and len(value) > 1 and {*map(type, value)} == {kind}
-
-
-def find_model(name):
-    """The path of a model: of a file, or of the newest in a folder or one below it."""
-    path = Path(name)
-    models = [*path.glob("generator.keras"), *path.glob("*/generator.keras")]
-    return max(models, key=os.path.getmtime, default=path)
-
-
-def load_generator(path):
-    """The Generator in a file and its report, read without Keras; else a UserError."""
-    import h5py
-
-    if not os.path.isfile(path):
-        raise UserError(f"there is no file {path}: train first, or correct --load")
-    reason = ""
-    try:
-        with zipfile.ZipFile(path) as file:
-            limit = 10 * os.path.getsize(path) + 10**8
-            if sum(member.file_size for member in file.infolist()) > limit:
-                raise ValueError("it unpacks to far too much")
-            sizes = [
-                member.file_size
-                for member in file.infolist()
-                if ".json" in member.filename
-            ]
-            if max(sizes, default=0) > 20e6:
-                raise ValueError("it has far too much text")
-            names = "vocabulary.json", "report.json", "check.json"
-            vocabulary, report, check = (json.loads(file.read(name)) for name in names)
-            content = io.BytesIO(file.read("model.weights.h5"))
-        if not is_list(vocabulary, str) or not is_list(check["token_ids"], int):
-            raise ValueError("it has no list of words, or no self-check")
-        if "" in vocabulary:
-            raise ValueError("it has an empty word")
-        if unknown := report["settings"].keys() - {
-            field.name for field in fields(Settings)
-        }:
-            raise ValueError(
-                f"another version made it: it has the setting {min(unknown)}"
-            )
-        saved = Settings(**report["settings"])
-        size, width, depth = len(vocabulary), saved.hidden_size, saved.embedding_size
-        with h5py.File(content) as weights:
-            (embedding,) = read_layer(weights, "embedding", (size, depth))
-            cells = []
-            for number in range(saved.num_layers):
-                name = f"{CELL}_{number}/cell" if number else f"{CELL}/cell"
-                cells.append(read_layer(weights, name, *cell_shapes(depth, width)))
-                depth = width
-            dense = read_layer(weights, "dense", (width, size), (size,))
-        generator = Generator(embedding, cells, dense, vocabulary, saved.token_kind)
-        nats = score(generator, check["token_ids"][:10])
-        if not np.allclose(nats, check["nats"], rtol=0, atol=1e-3):
-            raise ValueError("its self-check failed")
-    except Exception as error:  # whatever a strange file brings about
-        reason = " ".join(str(error).split()) or type(error).__name__
-    if reason:  # raised here, as the error above would keep h5py's files open
-        raise UserError(
-            f"{path} is damaged or no generator ({reason}): give --load one"
-        )
-    return generator, report
-
-
-def make_report(settings, corpus, trainer, scores):
-    """All that tells which run this was and how good, ready for JSON."""
+    If it went on from another, the SHA-256 of that one's report is in it.
+    """
+    old = json.dumps(old_report, sort_keys=True).encode()
     versions = {module.__name__: module.__version__ for module in [tf, keras, np]}
     return {
         "settings": asdict(settings),
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
         "date": time.strftime("%Y-%m-%d"),
+        "started_from": old_report and hashlib.sha256(old).hexdigest(),
         "versions": {"python": sys.version.split()[0]} | versions,
         **scores,
         "train_seconds": round(sum(row["seconds"] for row in trainer.history), 1),
@@ -1978,7 +2050,7 @@ def make_report(settings, corpus, trainer, scores):
 if training:
     generator = trainer.best_generator()
     scores = score_dataset(generator, dataset)
-    report = make_report(settings, corpus, trainer, scores)
+    report = make_report(settings, corpus, trainer, scores, old_report)
     save_generator(generator, report, folder.path / "generator.keras")
     folder.write("report.json", json.dumps(report, indent=2))
     folder.write_rows("history.csv", trainer.history)
@@ -2397,22 +2469,17 @@ def make_page(template, generator, report):
     A row of a matrix makes one output there, and Dense's kernel is a projection to the
     embedding's table, so that the table is in the page once.
     """
-    (kernel, bias), table = generator.dense, generator.embedding
-    projection = np.linalg.lstsq(table, kernel.T, rcond=None)[0]  # (E, H)
-    tied = np.allclose(table @ projection, kernel.T, atol=1e-3 * np.abs(kernel).max())
-    if CELL != "gru" or not tied:
-        raise UserError("no page: it needs a GRU, and Dense tied to the embedding")
     names = ["corpus", "date", "test_perplexity", "settings"]
     model = {name: report.get(name) for name in names} | {
         "token_kind": generator.token_kind,
         "vocabulary": generator.vocabulary,
-        "embedding": pack(table),
+        "embedding": pack(generator.embedding),
         "cells": [
             [pack(w.T), pack(u.T), pack(b.reshape(-1, 1))]
             for w, u, b in generator.cells
         ],
-        "projection": pack(projection),
-        "bias": pack(bias[:, None]),
+        "projection": pack(project_table(generator)),
+        "bias": pack(generator.dense[1][:, None]),
     }
     for tag in ["style", "script"]:  # nothing else may act in the page
         content = re.search(f"<{tag}>(.*?)</{tag}>", template, re.S)[1].encode()
