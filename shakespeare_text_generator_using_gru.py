@@ -53,6 +53,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import traceback
 import unicodedata
 import warnings
 import zipfile
@@ -100,6 +101,8 @@ def report_error(kind, error, trace, checkpoint=None):
     if code != 141:  # then nobody reads on, as after `| head`
         with suppress(OSError):
             print(clean(line), file=sys.stderr)
+    error.__context__ = None  # h5py crashes where a frame still has a file of its own
+    traceback.clear_frames(trace)
     sys.exit(code)
 
 
@@ -555,7 +558,7 @@ def download(url):
     """The bytes at a URL; what may pass (no connection, a busy server) is tried again."""
     import requests
 
-    print("Downloading", url)
+    print("Downloading", clean(url))
     headers = {"User-Agent": "shakespeare-text-generator-using-gru"}
     for pause in PAUSES:
         try:
@@ -710,7 +713,9 @@ def decode_text(content, name="the text", encoding=""):
     if "\0" in text or bad > len(text) / 1000:
         raise UserError(f"{name} is not {expected}: {guess_encoding(content)}")
     if bad:
-        print(f"Warning: {name} has {bad:,} bad bytes; each is read as U+FFFD")
+        print(
+            f"Warning: {clean(str(name))} has {bad:,} bad bytes; each is read as U+FFFD"
+        )
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if re.search(
         r"[^\w\s\0-\x7f]{999}", text
@@ -754,14 +759,16 @@ def load_corpus(name, encoding="", fresh=False):
         print("Their 17,000 words teach little. For a text of your own: --corpus FILE")
         return load_corpus("sonnets")
     if len(files) > 1:
-        print(f"Reading {len(files)} files of the folder {name}")
+        print(f"Reading {len(files)} files of the folder {clean(name)}")
     texts = [decode_text(content, path, encoding) for path, content in files]
     for (path, _), text in zip(files, texts):
         if kind := name_markup(text):
-            print(f"Warning: {path} seems to be {kind}; better save it as plain text")
+            print(
+                f"Warning: {clean(str(path))} seems to be {kind}; better save it as plain text"
+            )
     text = cut_notices("\n".join(texts))
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return Corpus(name, text, digest)
+    return Corpus(clean(name), text, digest)
 
 
 UNSPACED = "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"
@@ -796,7 +803,7 @@ def refusing(path):
         yield
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-    if reason:  # raised here, as the error above would keep h5py's files open
+    if reason:
         raise UserError(f"{path} is damaged or no generator ({reason}): give another")
 
 
@@ -1273,7 +1280,23 @@ class Network:
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
-# @title Starting TensorFlow
+# @title Memory, and starting TensorFlow
+def check_memory(vocabulary_size, settings):
+    """Raise a UserError if a training needs more memory than this machine has."""
+    width, size = settings.hidden_size, settings.embedding_size
+    sizes = [size] + [width] * (settings.num_layers - 1)
+    shapes = [shape for size in sizes for shape in cell_shapes(size, width)]
+    weights = vocabulary_size * size + sum(map(math.prod, shapes))
+    needed = 6 * 4 * weights  # as variables, Adam's two, gradients, best, checkpoint
+    with suppress(AttributeError):  # of Windows
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > there:
+            raise UserError(
+                f"this needs {needed / 1e9:.0f} GB of memory and there are "
+                f"{there / 1e9:.0f}: try smaller sizes"
+            )
+
+
 def start_tensorflow():
     """Import Keras and TensorFlow as the globals keras, ops and tf; return the device.
 
@@ -1302,6 +1325,7 @@ def start_tensorflow():
 
 # %%
 if training:
+    check_memory(len(dataset.vocabulary), settings)
     folder = open_run(corpus, settings)
     folder.write("settings.json", json.dumps(asdict(settings), indent=2))
     if not in_notebook:
@@ -2056,7 +2080,7 @@ if training:
     folder.write_rows("history.csv", trainer.history)
 elif writing:
     model_path = find_model(asked.load)
-    print("Reading", model_path)
+    print("Reading", clean(str(model_path)))
     generator, report = load_generator(model_path)
     folder = RunFolder(model_path.parent)
     saved = Settings(**report["settings"])
