@@ -131,9 +131,7 @@ def replacing(path):
             part.unlink()
 
 
-SIGNALS = [
-    getattr(signal, n) for n in ["SIGINT", "SIGTERM", "SIGHUP"] if hasattr(signal, n)
-]
+ENDINGS = [s for s in signal.Signals if s.name in ["SIGINT", "SIGTERM", "SIGHUP"]]
 
 
 @contextmanager
@@ -151,7 +149,7 @@ def holding_interrupts():
         held.append(number)
         print("\nStopping (once more: at once)", file=sys.stderr)
 
-    heeded = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    heeded = [n for n in ENDINGS if signal.getsignal(n) != signal.SIG_IGN]
     handlers = {number: signal.signal(number, hold) for number in heeded}
     try:
         yield held
@@ -211,7 +209,7 @@ class Settings:
     input_dropout: float = setting(0.2, FIT, "dropout on its input; words: X/2", 0, 0.9)
     activation_penalty: float = setting(0, FIT, "L2 penalty on activations", 0, 100)
     hide_words: float = setting(0.5, FIT, "fraction of local words read as [UNK]", 0, 1)
-    num_sampled: int = setting(1024, FIT, "negative samples; 0: full softmax", 0, 10**6)
+    num_sampled: int = setting(512, FIT, "negative samples; 0: full softmax", 0, 10**6)
     sequence_length: int = setting(35, FIT, "backpropagation through N steps", 1, 10**4)
     batch_size: int = setting(64, FIT, "streams of text in a batch", 1, 10**4)
     learning_rate: float = setting(0.004, FIT, "peak learning rate of Adam", 1e-7, 1)
@@ -266,10 +264,9 @@ def check_limits(settings):
     for field in fields(settings):
         _, _, limits = field.metadata["about"]
         value = getattr(settings, field.name)
-        if type(value) not in {field.type, int if field.type is float else field.type}:
-            raise UserError(
-                f"{option(field.name)} {value!r}: not {field.type.__name__}"
-            )
+        kind = int if field.type is float and type(value) is int else field.type
+        if type(value) is not kind:
+            raise UserError(f"{option(field.name)} {value!r}: not {kind.__name__}")
         if limits and field.type is str:
             good, allowed = value in limits, " or ".join(limits)
         elif limits:
@@ -285,10 +282,8 @@ class OptionParser(argparse.ArgumentParser):
     """argparse, but a mistake is one line that says what to do, not the whole usage."""
 
     def error(self, message):
-        word, advice = (
-            message.rpartition(": ")[2].split(" ")[0],
-            "--help lists the options",
-        )
+        word = message.rpartition(": ")[2].split(" ")[0]
+        advice = "--help lists the options"
         if message.startswith("unrecognized arguments"):
             known, name = [*self._option_string_actions], word.split("=")[0]
             if near := difflib.get_close_matches(name, known, 1):
@@ -370,14 +365,11 @@ def choose_settings(given, num_tokens=None, saved=None):
     Of saved settings, those that a network goes on from, tokens and sizes are taken.
     """
     presets = [PRESETS.get(given.get(name), {}) for name in ["preset", "token_kind"]]
-    fixed = {
-        name: getattr(saved, name) for name in ["token_kind", *names_in(NET)] if saved
-    }
-    for name in given.keys() & fixed.keys():
-        if given[name] != fixed[name]:
-            raise UserError(
-                f"{option(name)} is {fixed[name]} in --start-from: leave it out"
-            )
+    names = ["token_kind", *names_in(NET)] if saved else []
+    fixed = {name: getattr(saved, name) for name in names}
+    for name, value in fixed.items():
+        if given.get(name, value) != value:
+            raise UserError(f"{option(name)} is {value} in --start-from: leave it out")
     settings = Settings(**(presets[0] | presets[1] | given | fixed))
     if num_tokens:
         suited = suit_text(settings, num_tokens)
@@ -415,9 +407,8 @@ def lock(path, mode):
     """
     if path not in LOCKS:
         try:
-            file = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}", 0, uri=True
-            )
+            place = f"{path.absolute().as_uri()}?mode={mode}"
+            file = sqlite3.connect(place, timeout=0, uri=True)
             file.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
             return False
@@ -473,11 +464,9 @@ def open_run(corpus, settings):
     names = ["seed", *names_in(DATA, NET, FIT)]
     run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
     mark = f"unfinished-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
-    above, title = (
-        Path(settings.output_dir),
-        re.sub(r"[^\w.-]+", "-", corpus.name)[-40:],
-    )
-    name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title.strip('-')}-{settings.preset}"
+    above = Path(settings.output_dir)
+    title = re.sub(r"[^\w.-]+", "-", corpus.name)[-40:].strip("-")
+    name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title}-{settings.preset}"
     new = (above / f"{name}{suffix}" / mark for suffix in chain([""], count(-2, -1)))
     try:
         old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
@@ -1566,7 +1555,7 @@ def learning_rate(step, steps, peak):
 
 # %% [markdown]
 # Computing the logits of 14,000 words at each step would be most of the work. While
-# training, the right word is compared with 1,024 *negative samples*: the frequent words
+# training, the right word is compared with 512 *negative samples*: the frequent words
 # always, a rare one now and then and with its logit raised to make up for it ([sampled
 # softmax](https://arxiv.org/abs/1412.2007)). Every perplexity that you see is of the full
 # softmax. A GPU is fast enough to train with it, too.
@@ -1607,16 +1596,20 @@ def cross_entropy(outputs, targets, table, bias, negatives=None):
     """
     outputs = ops.reshape(outputs, (-1, table.shape[1]))
     targets = ops.reshape(targets, (-1,))
-    if negatives is None:
-        logits = tf.matmul(outputs, table, transpose_b=True) + bias
-        chosen = ops.sum(outputs * ops.take(table, targets, axis=0), axis=-1)
-        chosen += ops.take(bias, targets)  # faster than to look them up in logits
-        return ops.mean(ops.logsumexp(logits, axis=-1) - chosen)
-    sample, odds = negatives
-    targets = ops.cast(targets, "int64")[:, None]
-    values = ops.cast(sample, "int64"), ops.ones_like(targets, "float32"), odds
-    size, loss = odds.shape[0], tf.nn.sampled_softmax_loss
-    return ops.mean(loss(table, bias, targets, outputs, size, size, 1, values))
+    chosen = ops.sum(outputs * ops.take(table, targets, axis=0), axis=-1)
+    chosen += ops.take(bias, targets)  # faster than to look them up in logits
+    missing = (
+        0.0  # how often a target must be added to the competitors to be there once
+    )
+    if negatives is not None:
+        sample, odds = negatives
+        counted = tf.scatter_nd(sample[:, None], 1 / odds, tf.shape(bias))
+        missing = 1 - ops.take(counted, targets)
+        table = ops.take(table, sample, axis=0)
+        bias = ops.take(bias, sample) - ops.log(odds)
+    logits = tf.matmul(outputs, table, transpose_b=True) + bias
+    nats = ops.logsumexp(logits, axis=-1) - chosen
+    return ops.mean(nats + ops.log1p(missing * ops.exp(-nats)))
 
 
 # %% [markdown]
