@@ -500,7 +500,7 @@ sys.stdin.read()
 """
 
 
-def test_fifty_pairs_of_commands_at_once_have_a_folder_each(tmp_path):
+def test_commands_at_once_have_a_folder_each(tmp_path):
     """Half of them the same; once all were killed, the same commands take them over."""
 
     def begin(count):

@@ -7,9 +7,9 @@ skip. The generators are tiny and random, so nothing is trained.
 import json
 import re
 import shutil
+import sys
 import threading
 import unicodedata
-from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 import shakespeare_text_generator_using_gru as program
 from conftest import ROOT, newest, run
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import html_page
 
 TEMPLATE = (ROOT / "data" / "page.html").read_text(encoding="utf-8")
 make_page = program.make_page
@@ -83,25 +86,9 @@ def read_model(page):
     return json.loads(re.search(r'id="model">(.*?)</script>', page, re.DOTALL)[1])
 
 
-def restore(packed):
-    """The matrix that the page reads."""
-    scales = np.frombuffer(b64decode(packed["scales"]), "<f4")
-    values = np.frombuffer(b64decode(packed["values"]), np.int8)
-    return values.reshape(len(scales), -1) * scales[:, None]
-
-
 def dequantized(generator):
     """The generator with the weights that stand in its page."""
-    model = read_model(make_page(TEMPLATE, generator, REPORT))
-    cells = [
-        [restore(w).T, restore(u).T, restore(b).reshape(2, -1)]
-        for w, u, b in model["cells"]
-    ]
-    table, bias = restore(model["embedding"]), restore(model["bias"])[:, 0]
-    kernel = table @ restore(model["projection"])
-    return program.Generator(
-        table, cells, (kernel.T, bias), generator.vocabulary, generator.token_kind
-    )
+    return html_page.read_page(make_page(TEMPLATE, generator, REPORT), generator)
 
 
 def expected_text(kind, prompt, **changes):
@@ -195,7 +182,7 @@ def text_of(page):
 def test_the_page_holds_the_table_once():
     assert TEMPLATE.count(">MODEL<") == 1
     page = make_page(TEMPLATE, GENERATORS["verse"], REPORT)
-    assert restore(read_model(page)["projection"]).shape == (8, 12)
+    assert html_page.unpack(read_model(page)["projection"]).shape == (8, 12)
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
