@@ -240,7 +240,7 @@ class Settings:
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Presets, and parsing the command line
 PRESETS = {  # what each changes in the settings above
-    "quick": dict(epochs=2),
+    "quick": dict(epochs=3, dropout=0.3, input_dropout=0.1, learning_rate=0.006),
     "best": dict(num_layers=3, dropout=0.5, input_dropout=0.25, activation_penalty=2)
     | dict(learning_rate=0.003, epochs=18, patience=5),
     "characters": dict(min_count=1, embedding_size=64, hidden_size=384, num_layers=2)
@@ -2240,9 +2240,8 @@ def describe_surprise(generator, tokens):
     characters = len(detokenize(tokens, generator.token_kind)) or 1
     numbers = {"tokens": len(tokens), "unknown_share": unknown}
     numbers["perplexity_with_unknown_words_spelled"] = perplexity(bits * math.log(2))
-    yield from describe(
-        numbers | {"bits_per_character": float(bits.sum()) / characters}
-    )
+    numbers["bits_per_character"] = float(bits.sum()) / characters
+    yield from describe(numbers)
     worst = {tokens[i + 1]: bits[i] for i in np.argsort(bits)}  # of each its most
     worst = sorted(worst.items(), key=lambda item: -item[1])[:5]
     costs = (f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst)
@@ -2258,10 +2257,9 @@ if writing and (training or asked.score):
     text_read = text_to_score if asked.score else start
     tokens_read = tokenize(text_read, kind)
     print(*describe_surprise(generator, tokens_read), sep="\n")
-    if asked.score and report.get("bits_per_character"):
-        print(
-            *describe({"test_part's_bits_per_character": report["bits_per_character"]})
-        )
+    if asked.score:
+        yardstick = report.get("bits_per_character")
+        print(*describe({"test_part's_bits_per_character": yardstick}))
     if in_notebook or sys.stdout.isatty():
         print_pieces(color_text(generator, text_read))
         print(LEGEND)
@@ -2406,9 +2404,8 @@ def index_words(text):
     words, places = text.split(), defaultdict(list)
     for place, word in enumerate(words):
         places[word].append(place)
-    return Source(
-        np.array([*words, ""], object), {w: np.array(p) for w, p in places.items()}
-    )
+    places = {word: np.array(numbers) for word, numbers in places.items()}
+    return Source(np.array([*words, ""], object), places)
 
 
 def match_lengths(words, source):
@@ -2501,22 +2498,27 @@ def make_page(template, generator, report):
     for tag in ["style", "script"]:  # nothing else may act in the page
         content = re.search(f"<{tag}>(.*?)</{tag}>", template, re.S)[1].encode()
         digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        template = template.replace(
-            f"{tag}-src 'sha256'", f"{tag}-src 'sha256-{digest}'"
-        )
+        source = f"{tag}-src 'sha256"
+        template = template.replace(f"{source}'", f"{source}-{digest}'")
     data = json.dumps(model).replace("<", "\\u003c")  # no tag in it
     return template.replace(">MODEL<", f">{data}<")
 
 
 # %%
-templates = find_data("page.html") if training or asked.page else []
-if templates and writing:
+templates = find_data("page.html") if CELL == "gru" else []
+if writing and templates and (training or asked.page):
     page = make_page(templates[0].read_text("utf-8"), generator, report)
-if templates and training:
+if training and templates:
     folder.write("generator.html", page)
 elif training:
-    print("No page is made: data/page.html is not beside this notebook.")
-if templates and asked.page:
+    print(
+        "No page is made: it takes a GRU, and the file data/page.html, not there now."
+    )
+elif asked.page and not templates:
+    raise UserError(
+        "no page: it takes a GRU, and the file data/page.html, not there now"
+    )
+if writing and templates and asked.page:
     with replacing(Path(asked.page)) as part:
         part.write_text(page, "utf-8")
     print("A page to send:", asked.page)

@@ -7,6 +7,7 @@ skip. The generators are tiny and random, so nothing is trained.
 import json
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import unicodedata
@@ -233,6 +234,22 @@ def test_a_run_leaves_a_page_and_load_makes_one(toy_folder):
     page = (toy_folder / "to send.html").read_text(encoding="utf-8")
     assert page == kept.read_text(encoding="utf-8")
     assert read_model(page)["vocabulary"][0] == "[UNK]"
+
+
+def test_without_its_template_no_page_is_promised(toy_folder, tmp_path):
+    shutil.copy(program.__file__, tmp_path / "script.py")
+    shutil.copy(newest(toy_folder) / "generator.keras", tmp_path)
+    command = [
+        sys.executable,
+        "script.py",
+        "--load",
+        "generator.keras",
+        "--page",
+        "a.html",
+    ]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 2 and "data/page.html" in finished.stderr
+    assert not (tmp_path / "a.html").exists()
 
 
 def test_a_page_that_cannot_be_written_is_a_mistake(toy_folder):
