@@ -816,6 +816,14 @@ def read_members(path):
         return vocabulary, report, check, file.read("model.weights.h5")
 
 
+def read_start(name):
+    """The vocabulary, report and Settings of what a training starts from, if anything."""
+    if not name:
+        return [], None, None
+    vocabulary, report, *_ = read_members(find_model(name))
+    return vocabulary, report, Settings(**report["settings"])
+
+
 if running and asked.score:
     files = read_files(asked.score, "--score")
     texts = [decode_text(content, path, asked.encoding) for path, content in files]
@@ -921,10 +929,7 @@ def detokenize(tokens, token_kind):
 
 
 if training:
-    known, old_report = [], None
-    if asked.start_from:
-        known, old_report, *_ = read_members(find_model(asked.start_from))
-    old = old_report and Settings(**old_report["settings"])
+    known, old_report, old = read_start(asked.start_from)
     token_kind = given.get("token_kind") or guess_token_kind(corpus.text)
     token_kind = old.token_kind if old else token_kind
     print(f"Tokens: {token_kind}. 'Ay, sir!' gives", *tokenize("Ay, sir!", token_kind))
@@ -973,11 +978,14 @@ def find_prompt(text, settings):
     return ""
 
 
-def name_changes(before, after):
-    """What a text changed in settings, such as "epochs 14, hidden size 112"."""
+def name_changes(before, after, num_tokens):
+    """A line on what a text of so many tokens changed in settings; "" if nothing."""
     pairs = zip(asdict(before).items(), asdict(after).values())
     changed = [(name, new) for (name, old), new in pairs if old != new]
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in changed)
+    names = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" for name, value in changed
+    )
+    return f"Settings that suit {num_tokens:,} tokens: {names}\n" if names else ""
 
 
 # %%
@@ -1027,8 +1035,7 @@ if training:
     )
     wanted = {"prompt": start, "token_kind": token_kind} | given
     settings = choose_settings(wanted, len(tokens), old)
-    if changes := name_changes(choose_settings(wanted, None, old), settings):
-        print(f"Settings that suit {len(tokens):,} tokens: {changes}")
+    print(end=name_changes(choose_settings(wanted, None, old), settings, len(tokens)))
     dataset = make_dataset(tokens, settings, known)
     print(f"Vocabulary: {len(dataset.vocabulary):,} tokens")
     for name in ["train", "validation", "test"]:
