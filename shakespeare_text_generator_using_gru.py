@@ -77,7 +77,8 @@ class UserError(Exception):
 
 def clean(text):
     """A text whose control characters, which could command a terminal, are U+FFFD."""
-    bad = {c for c in text if unicodedata.category(c)[0] == "C"} - {*"\n\t"}
+    bad = {c for c in text if unicodedata.category(c)[0] == "C"}
+    bad -= {*"\n\t\u200c\u200d"}  # the last two join letters, as in Persian
     return text.translate({ord(character): "\ufffd" for character in bad})
 
 

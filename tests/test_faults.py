@@ -130,7 +130,7 @@ def test_what_could_command_a_terminal_is_never_printed(attack, toy_folder, tmp_
 
 
 def test_cleaning_leaves_ordinary_text_alone():
-    for text in ["Ay,\n\tsir! — Ёлка 東京 👍🏽", ""]:
+    for text in ["Ay,\n\tsir! — Ёлка 東京 👍🏽 👩\u200d👧 می\u200cخواهم", ""]:
         assert program.clean(text) == text
     assert program.clean("a\x1b[0m\0b") == "a\ufffd[0m\ufffdb"
 
