@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Shakespeare text generator using a GRU
 #
-# This program reads the works of Shakespeare word by word and learns to predict the next
+# This program reads Shakespeare's plays word by word and learns to predict the next
 # word. Then it writes, by predicting again and again. The network is **Embedding → GRU →
 # Dense** in Keras. It trains on a laptop in minutes, and its score is that of a text it
 # has never seen. After some minutes of training it may write:
 #
-#     what is love to mine i pray you all but not my lord this is the fault of my lord i
-#     will not hear you what nor hear my lord i will confess that i am better than your
-#     love that i have lost your loves and one my heart
+#     what is love thou art not dead but tis thy deed and thou hast not the gift thy child
+#     is ever in thy life thy grandsire bears thy breast my part shall i be found in thee
+#     and i will owe thee to be calld thee and thee which is
 #
 # and with capitals, punctuation and line breaks (`--token-kind verse`):
 #
@@ -170,8 +170,8 @@ def holding_interrupts():
 # smallest and the largest value that make sense. Each is also an option of the command
 # line (`hidden_size` is `--hidden-size` there).
 #
-# A preset is a budget of training on the plays: `quick` takes about a minute on a laptop,
-# `standard` three to five, `best` twenty. Where the text is smaller, the network becomes
+# A preset is a budget of training on the plays: `quick` takes about two minutes on a laptop,
+# `standard` four to six, `best` half an hour. Where the text is smaller, the network becomes
 # smaller, too, is regularized more and reads it more often; where it is larger, less often.
 # What you set yourself stays.
 
@@ -2197,7 +2197,8 @@ if training:
 # the 438 of word frequencies. What counts is the size, and the formula finds it without
 # guessing, at any width.
 #
-# Both: `benchmarks/experiments.py`, plain networks on the first 100,000 words of the works.
+# Both: `benchmarks/experiments.py`, plain networks on the first 100,000 words of an edition of
+# 42 works that the program used before.
 #
 # # Part II: Looking inside
 #
@@ -2280,8 +2281,8 @@ if writing and (training or asked.score):
 #
 # Of the 300 most frequent tokens, at which is the update gate lowest (the mean of all units,
 # the memory still empty), and at which highest? At the former the network makes room, at the
-# latter it keeps what it knows. After the two epochs of `quick` on the works, *exeunt*,
-# *enter* and *exit* are among the twelve lowest: where a scene changes.
+# latter it keeps what it knows. After the three epochs of `quick` on the plays, *exeunt*,
+# *scene* and *enter* are among the twelve lowest: where a scene changes.
 #
 # Then the embedding: for a few tokens, the nearest among the 2,000 most frequent. Words
 # that can stand in one another's place get vectors that point the same way (measured by the

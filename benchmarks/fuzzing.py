@@ -210,8 +210,19 @@ def claim_sizes(size):
     return bytes(content)
 
 
+def swell(name, piece, count):
+    """The whole file with a JSON member that is one long list, short once it is zipped."""
+    return pack((MEMBERS | {name: b"[" + piece * count + b"0]"}).items())
+
+
 MODELS = st.one_of(
     mutate_members(),
+    st.builds(
+        swell,
+        st.sampled_from(["vocabulary.json", "report.json", "check.json"]),
+        st.sampled_from([b"[],", b"0,", b"1.5,", b'"a",', b"{},"]),
+        st.sampled_from([10, 10**3, 10**5, 4 * 10**6, 10**7]),
+    ),
     mutate_bytes(WHOLE),
     st.builds(claim_sizes, st.integers(0, 2**32 - 1)),
     st.lists(st.text(max_size=3), max_size=6).map(replace_vocabulary),
@@ -221,6 +232,8 @@ MODELS = st.one_of(
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252", "latin-1"]
 NOTICES = ["*** START OF THE PROJECT GUTENBERG EBOOK ***", "<<THIS ELECTRONIC VERSION"]
 NOTICES += ["*** END OF THE", "1609\n\nTHE SONNETS", "gutenberg", "\r", "\x85", "ﬃ"]
+ROWS = ["\u0301" * 40_000, "\u0323" * 40_000, "<<THIS ELECTRONIC VERSION\n" * 40_000]
+ROWS = [f"a{row}".encode() for row in ROWS]  # what takes hours if it is read naively
 PIECES = st.lists(st.sampled_from(NOTICES) | st.text(), max_size=9).map("\n".join)
 TEXTS = st.one_of(
     st.binary(max_size=500),
@@ -230,6 +243,7 @@ TEXTS = st.one_of(
         st.sampled_from(ENCODINGS),
     ).flatmap(lambda content: st.just(content) | mutate_bytes(content)),
     st.builds(lambda content, n: content * n, st.binary(max_size=9), st.just(50_000)),
+    st.lists(st.sampled_from(ROWS), min_size=1, max_size=2).map(b"".join),
 )
 
 
@@ -248,7 +262,7 @@ def read_corpus(path):
     sizes = {"min_count": 1, "batch_size": 2, "sequence_length": 3}
     for kind in program.TOKENIZERS:
         chosen = program.replace(SETTINGS, token_kind=kind, **sizes)
-        program.make_dataset(corpus.text, chosen)
+        program.make_dataset(program.tokenize(corpus.text, kind), chosen)
 
 
 def attempt(read, content, folder):
