@@ -12,11 +12,12 @@
 #
 # and with capitals, punctuation and line breaks (`--token-kind verse`):
 #
-#     JULIET O Romeo, I pray you:
-#         Let me have, O, to tell me so,
-#         And now the mind hath yielded on my hand,
-#         And on my bosom there, my brother,
-#         To be so far in mine, with all my heart.
+#     JULIET
+#     And call the legions of the world's our grave
+#     As by the peril of the name of God,
+#     And it doth boast of all the world shall bear
+#     To those that wings, to make the rich affairs
+#     That death for other little.
 #
 # There are three ways to run it:
 #
