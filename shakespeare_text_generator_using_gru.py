@@ -123,6 +123,10 @@ def replacing(path):
         with part.open("rb+") as file:  # on the disk before it has its name
             os.fsync(file.fileno())
         os.replace(part, path)
+        with suppress(PermissionError):  # Windows opens no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
     except OSError as error:
         reason = error.strerror or error
         message = f"cannot write {path} ({reason}): make room, or change --output-dir"

@@ -254,6 +254,16 @@ def test_settings_of_keras_in_the_home_folder_change_nothing(tmp_path, toy_folde
         assert outcome(other)[0] == outcome(newest(toy_folder))[0]
 
 
+@posix
+def test_a_library_that_aborts_while_it_is_imported_is_heard(tmp_path):
+    """Its own words are shut out, as those of every import are; Python's are not."""
+    (tmp_path / "toy.txt").write_text(toy_text(200), encoding="utf-8")
+    (tmp_path / "keras.py").write_text("import os; os.abort()")
+    finished = run(*SHORT, folder=tmp_path, PYTHONPATH=str(tmp_path))
+    assert finished.returncode == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in finished.stderr
+
+
 def test_too_little_memory_is_said_before_and_after(tmp_path, capsys):
     (tmp_path / "toy.txt").write_text(toy_text(), encoding="utf-8")
     sizes = "--hidden-size 8192 --embedding-size 8192 --num-layers 8".split()
@@ -274,7 +284,7 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeyp
     monkeypatch.setattr(os, "replace", lambda part, path: calls.append(str(part)))
     with program.replacing(tmp_path / "a.txt") as part:
         part.write_text("a")
-    assert calls[:2] == ["sync", str(part)]
+    assert calls == ["sync", str(part), "sync"]  # the last one of the folder
     assert str(os.getpid()) in part.name  # two processes do not share it
 
 

@@ -20,6 +20,7 @@ def test_a_run_leaves_what_it_says(toy_folder):
     kept = {path.name for path in newest(toy_folder).iterdir()}
     assert kept == {
         "generator.keras",
+        "generator.html",
         "history.csv",
         "curves.png",
         "samples.txt",
@@ -29,7 +30,7 @@ def test_a_run_leaves_what_it_says(toy_folder):
     }
     output = (toy_folder / "output.txt").read_text(encoding="utf-8")
     place = newest(toy_folder).relative_to(toy_folder)
-    assert output.endswith(f"\nSaved in {place}: {', '.join(sorted(kept))}\n")
+    assert f"\nSaved in {place}: {', '.join(sorted(kept))}\n" in output
     assert "For capitals, punctuation and line breaks: --token-kind verse\n" in output
     assert (toy_folder / "errors.txt").read_text(encoding="utf-8") == ""
 
