@@ -2479,7 +2479,7 @@ if training:
 #
 # `generator.html` is the trained network in one file for people without Python: opened by a
 # double click, without internet, it writes in any browser. Each row of a matrix is stored in
-# 8 bits a number with a scale of its own, which changes the perplexity by less than 0.01 %.
+# 8 bits a number with a scale of its own, which changes the perplexity by about 0.01 %.
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
