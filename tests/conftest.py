@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import nbformat
 import pytest
 from hypothesis import HealthCheck, settings
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 settings.register_profile(  # a slow machine fails no test
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
