@@ -461,8 +461,9 @@ class RunFolder:
     def end(self):
         """The run has ended: remove its checkpoint and its mark."""
         self.checkpoint.unlink(missing_ok=True)
-        LOCKS.pop(self.mark).close()
-        self.mark.unlink(missing_ok=True)
+        if self.mark in LOCKS:  # not where a cell is run once more
+            LOCKS.pop(self.mark).close()
+            self.mark.unlink()
 
 
 def open_run(corpus, settings):
@@ -664,10 +665,9 @@ def read_files(name, option="--corpus"):
         files = [path]
         if path.is_dir():
             files = sorted(f for f in path.rglob("*") if f.suffix in [".txt", ".md"])
-        own = "samples.txt"  # of a run: nothing to learn from
-        files = [
-            f for f in files if f.name != own or not (f.parent / "report.json").exists()
-        ]
+        runs = {f.parent for f in files if (f.parent / "report.json").exists()}
+        own = {folder / "samples.txt" for folder in runs}  # nobody learns from these
+        files = [file for file in files if file not in own]
         if not files or not all(file.is_file() for file in files):
             raise FileNotFoundError(2, "no text there")
         return [(file, file.read_bytes()) for file in files]
@@ -685,11 +685,9 @@ def guess_encoding(content):
     if not guesses:
         return "it is a binary file: give a text"
     start = len(re.match(rb"[\0-\x7f]*", content)[0])  # of what is not ASCII
-    readings = {guess.encoding: str(guess)[start : start + 30] for guess in guesses}
-    readings = " or ".join(
-        f"{name}, which reads {text!r}" for name, text in readings.items()
-    )
-    return f"perhaps {readings}; name the right one with --encoding"
+    readings = [(guess.encoding, str(guess)[start : start + 30]) for guess in guesses]
+    names = " or ".join(f"{name}, which reads {text!r}" for name, text in readings)
+    return f"perhaps {names}; name the right one with --encoding"
 
 
 def decode_text(content, name="the text", encoding=""):
@@ -708,14 +706,10 @@ def decode_text(content, name="the text", encoding=""):
     if "\0" in text or bad > len(text) / 1000:
         raise UserError(f"{name} is not {expected}: {guess_encoding(content)}")
     if bad:
-        print(
-            f"Warning: {clean(str(name))} has {bad:,} bad bytes; each is read as U+FFFD"
-        )
+        print(f"Warning: {clean(str(name))}: {bad:,} bad bytes, each read as U+FFFD")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if re.search(
-        r"[^\w\s\0-\x7f]{999}", text
-    ):  # marks on one letter: it would take hours
-        return text
+    if re.search(r"[^\w\s\0-\x7f]{999}", text):
+        return text  # so many marks on one letter would take hours
     return unicodedata.normalize("NFC", text)
 
 
@@ -758,9 +752,7 @@ def load_corpus(name, encoding="", fresh=False):
     texts = [decode_text(content, path, encoding) for path, content in files]
     for (path, _), text in zip(files, texts):
         if kind := name_markup(text):
-            print(
-                f"Warning: {clean(str(path))} seems to be {kind}; better save it as plain text"
-            )
+            print(f"Warning: {clean(str(path))} seems to be {kind}, not plain text")
     text = cut_notices("\n".join(texts))
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
     return Corpus(clean(name), text, digest)
@@ -781,10 +773,12 @@ def is_list(value, kind):
     return type(value) is list and len(value) > 1 and {*map(type, value)} == {kind}
 
 
-def find_model(name):
+def find_model(name, finished=False):
     """The path of a model: of a file, or of the newest in a folder or one below it."""
     path = Path(name)
     models = [*path.glob("generator.keras"), *path.glob("*/generator.keras")]
+    if finished:
+        models = [m for m in models if not any(m.parent.glob("unfinished-*"))]
     return max(models, key=os.path.getmtime, default=path)
 
 
@@ -822,11 +816,11 @@ def read_members(path):
         return vocabulary, report, check, file.read("model.weights.h5")
 
 
-def read_start(name):
+def read_start(path):
     """The vocabulary, report and Settings of what a training starts from, if anything."""
-    if not name:
+    if not path:
         return [], None, None
-    vocabulary, report, *_ = read_members(find_model(name))
+    vocabulary, report, *_ = read_members(path)
     return vocabulary, report, Settings(**report["settings"])
 
 
@@ -935,7 +929,9 @@ def detokenize(tokens, token_kind):
 
 
 if training:
-    known, old_report, old = read_start(asked.start_from)
+    # A run that is to be resumed must not start from itself.
+    old_path = asked.start_from and find_model(asked.start_from, finished=True)
+    known, old_report, old = read_start(old_path)
     token_kind = given.get("token_kind") or guess_token_kind(corpus.text)
     token_kind = old.token_kind if old else token_kind
     print(f"Tokens: {token_kind}. 'Ay, sir!' gives", *tokenize("Ay, sir!", token_kind))
@@ -973,10 +969,8 @@ def check_lengths(vocabulary, num_train, num_validation, _, settings):
 
 def find_prompt(text, settings):
     """The most frequent pair of words in the lines of the training part, or ""."""
-    text = text[
-        : int(len(text) * (1 - settings.validation_share - settings.test_share))
-    ]
-    lines = (line.split() for line in text.splitlines())
+    share = 1 - settings.validation_share - settings.test_share
+    lines = (line.split() for line in text[: int(len(text) * share)].splitlines())
     pairs = Counter(pair for line in lines for pair in zip(line, line[1:]))
     for pair, count in pairs.most_common():
         if count > 1 and split_words(" ".join(pair)) == [word.lower() for word in pair]:
@@ -987,10 +981,8 @@ def find_prompt(text, settings):
 def name_changes(before, after, num_tokens):
     """A line on what a text of so many tokens changed in settings; "" if nothing."""
     pairs = zip(asdict(before).items(), asdict(after).values())
-    changed = [(name, new) for (name, old), new in pairs if old != new]
-    names = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3g}" for name, value in changed
-    )
+    changed = [f"{name} {new:.3g}" for (name, old), new in pairs if old != new]
+    names = ", ".join(changed).replace("_", " ")
     return f"Settings that suit {num_tokens:,} tokens: {names}\n" if names else ""
 
 
@@ -1036,10 +1028,8 @@ def make_dataset(tokens, settings, known=()):
 
 # %%
 if training:
-    start = detokenize(
-        tokenize(find_prompt(corpus.text, asked), token_kind), token_kind
-    )
-    wanted = {"prompt": start, "token_kind": token_kind} | given
+    start = tokenize(find_prompt(corpus.text, asked), token_kind)
+    wanted = {"prompt": detokenize(start, token_kind), "token_kind": token_kind} | given
     settings = choose_settings(wanted, len(tokens), old)
     print(end=name_changes(choose_settings(wanted, None, old), settings, len(tokens)))
     dataset = make_dataset(tokens, settings, known)
@@ -1286,17 +1276,13 @@ class Network:
 def check_memory(vocabulary_size, settings):
     """Raise a UserError if a training needs more memory than this machine has."""
     width, size = settings.hidden_size, settings.embedding_size
-    sizes = [size] + [width] * (settings.num_layers - 1)
-    shapes = [shape for size in sizes for shape in cell_shapes(size, width)]
-    weights = vocabulary_size * size + sum(map(math.prod, shapes))
-    needed = 6 * 4 * weights  # as variables, Adam's two, gradients, best, checkpoint
+    cells = 3 * width * (max(size, width) + width) * settings.num_layers  # at most
+    needed = 24 * (vocabulary_size * size + cells) / 1e9  # 4 bytes, kept six times
     with suppress(AttributeError):  # of Windows
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
         if needed > there:
-            raise UserError(
-                f"this needs {needed / 1e9:.0f} GB of memory and there are "
-                f"{there / 1e9:.0f}: try smaller sizes"
-            )
+            numbers = f"{needed:.0f} GB of memory, and {there:.0f} are there"
+            raise UserError(f"this needs {numbers}: try smaller sizes")
 
 
 def start_tensorflow():
@@ -1611,9 +1597,7 @@ def cross_entropy(outputs, targets, table, bias, negatives=None):
     targets = ops.reshape(targets, (-1,))
     chosen = ops.sum(outputs * ops.take(table, targets, axis=0), axis=-1)
     chosen += ops.take(bias, targets)  # faster than to look them up in logits
-    missing = (
-        0.0  # how often a target must be added to the competitors to be there once
-    )
+    missing = 0.0  # how often a target must be added for it to compete once
     if negatives is not None:
         sample, odds = negatives
         counted = tf.scatter_nd(sample[:, None], 1 / odds, tf.shape(bias))
@@ -1855,11 +1839,8 @@ def load_checkpoint(trainer):
             raise ValueError("of another network")
         if versions != [tf.__version__, keras.__version__]:
             raise ValueError("of other versions of TensorFlow or Keras")
-        if (
-            type(steps) is not int
-            or steps < 1
-            or {a.dtype.kind for a in arrays} - {*"fiu"}
-        ):
+        kinds = {array.dtype.kind for array in arrays}
+        if type(steps) is not int or steps < 1 or not kinds <= {*"fiu"}:
             raise ValueError("of something else")
         stopped = reason_to_stop(history, trainer.dataset, trainer.settings)
     except Exception as error:  # whatever a damaged file brings about
@@ -1976,14 +1957,14 @@ def adopt(network, generator, dataset):
     alike = defaultdict(list)
     for token, number in known.items():
         alike[token[-3:]].append(number)
-    groups = (
-        [known[t]] if t in known else alike.get(t[-3:]) for t in dataset.vocabulary
-    )
-    mean = table.mean(axis=0), bias.mean()
-    rows = [(table[g].mean(axis=0), bias[g].mean()) if g else mean for g in groups]
-    network.words.assign(np.stack([row for row, _ in rows]))
-    network.affixes.assign(0 * network.affixes)  # their share is in the rows
-    network.bias.assign(np.stack([number for _, number in rows]))
+    rows, mean = [], (table.mean(axis=0), bias.mean())
+    for token in dataset.vocabulary:
+        group = [known[token]] if token in known else alike.get(token[-3:])
+        rows.append((table[group].mean(axis=0), bias[group].mean()) if group else mean)
+    vectors, biases = map(np.stack, zip(*rows))
+    network.words.assign(vectors)
+    network.affixes.assign(0 * network.affixes)  # their share is in the vectors
+    network.bias.assign(biases)
     for cell, weights in zip(network.cells, generator.cells):
         cell.set_weights(weights)
     if network.projection is not None:
@@ -1999,10 +1980,10 @@ def adopt(network, generator, dataset):
 if training:
     trainer = Trainer(dataset, settings, folder.checkpoint)
     if asked.start_from:
-        adopt(trainer.network, load_generator(find_model(asked.start_from))[0], dataset)
+        adopt(trainer.network, load_generator(old_path)[0], dataset)
         before = trainer.evaluate(dataset.validation.ids)
-        num_new = len(dataset.vocabulary) - len(known)
-        print(f"{num_new:,} of {len(dataset.vocabulary):,} words are new")
+        own = {*dataset.train.tokens} & {*dataset.vocabulary}
+        print(f"{len(own - {*known}):,} of {len(own):,} words are new")
         print(*describe({"validation perplexity before training": before}))
     if load_checkpoint(trainer):
         print(f"Resuming after epoch {len(trainer.history)} (--fresh starts anew)")
@@ -2234,10 +2215,10 @@ def cut_pieces(text, token_kind):
     return [(piece, 1) for piece in spell(tokenize(text, token_kind), token_kind)]
 
 
-def color_text(generator, text):
-    """Yield the pieces of a text in the colours of the bits that they cost."""
-    tokens, start = tokenize(text, generator.token_kind), 0
-    bits, known = np.nan_to_num(surprisal(generator, tokens)), {*generator.vocabulary}
+def color_text(generator, text, bits):
+    """Yield the pieces of a text in the colours of the bits that its tokens cost."""
+    tokens, known = tokenize(text, generator.token_kind), {*generator.vocabulary}
+    start, bits = 0, np.nan_to_num(bits)
     for piece, length in cut_pieces(text, generator.token_kind):
         cost = bits[start : start + length].max(initial=0)
         code = next(code for limit, code in COLORS.items() if cost <= limit)
@@ -2247,9 +2228,9 @@ def color_text(generator, text):
         start += length
 
 
-def describe_surprise(generator, tokens):
-    """Yield lines on what tokens cost, and which of them cost most."""
-    bits, ids = surprisal(generator, tokens)[1:], encode(tokens, generator.vocabulary)
+def describe_surprise(generator, tokens, bits):
+    """Yield lines on the bits that tokens cost, and which of them cost most."""
+    bits, ids = bits[1:], encode(tokens, generator.vocabulary)
     unknown = float(np.mean(ids == 0)) if tokens else 0.0
     characters = len(detokenize(tokens, generator.token_kind)) or 1
     numbers = {"tokens": len(tokens), "unknown_share": unknown}
@@ -2270,15 +2251,17 @@ if writing and (training or asked.score):
     start = detokenize(dataset.test.tokens[:60], kind) if training else ""
     text_read = text_to_score if asked.score else start
     tokens_read = tokenize(text_read, kind)
-    print(*describe_surprise(generator, tokens_read), sep="\n")
+    bits_read = surprisal(generator, tokens_read)
+    print("Reading", clean(asked.score) or "the beginning of the test part")
+    print(*describe_surprise(generator, tokens_read, bits_read), sep="\n")
     if asked.score:
         yardstick = report.get("bits_per_character")
         print(*describe({"test_part's_bits_per_character": yardstick}))
     if in_notebook or sys.stdout.isatty():
-        print_pieces(color_text(generator, text_read))
+        print_pieces(color_text(generator, text_read, bits_read))
         print(LEGEND)
     elif asked.score:  # a file has no colours
-        rows = zip(surprisal(generator, tokens_read), tokens_read)
+        rows = zip(bits_read, tokens_read)
         print(*(f"{bits:6.1f}  {token!r}" for bits, token in rows), sep="\n")
 
 # %% [markdown]
@@ -2497,15 +2480,17 @@ def make_page(template, generator, report):
     A row of a matrix makes one output there, and Dense's kernel is a projection to the
     embedding's table, so that the table is in the page once.
     """
-    names = ["corpus", "date", "test_perplexity", "settings"]
-    model = {name: report.get(name) for name in names} | {
+    names = ["prompt", "temperature", "top_p", "num_words", "seed"]
+    cells = [(w.T, u.T, b.reshape(-1, 1)) for w, u, b in generator.cells]
+    model = {
+        "settings": {name: report["settings"][name] for name in names},
+        "corpus": os.path.basename(report["corpus"]),  # no folders of the sender's
+        "date": report.get("date", "an unknown day"),
+        "test_perplexity": report.get("test_perplexity"),
         "token_kind": generator.token_kind,
         "vocabulary": generator.vocabulary,
         "embedding": pack(generator.embedding),
-        "cells": [
-            [pack(w.T), pack(u.T), pack(b.reshape(-1, 1))]
-            for w, u, b in generator.cells
-        ],
+        "cells": [[*map(pack, cell)] for cell in cells],
         "projection": pack(project_table(generator)),
         "bias": pack(generator.dense[1][:, None]),
     }

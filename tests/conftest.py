@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,3 +79,17 @@ def toy_folder(tmp_path_factory):
     (folder / "output.txt").write_text(finished.stdout, encoding="utf-8")
     (folder / "errors.txt").write_text(finished.stderr, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, driven by Playwright; without one of them the test skips."""
+    names = ["chromium", "chromium-browser", "google-chrome"]
+    path = next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip("there is no Chromium: on Debian, apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="there is no Playwright")
+    with api.sync_playwright() as playwright:
+        options = {"executable_path": path, "args": ["--no-sandbox"]}
+        with playwright.chromium.launch(**options) as browser:
+            yield browser

@@ -391,7 +391,7 @@ def test_an_encoding_that_there_is_not_is_a_mistake(name):
 def test_a_bad_byte_in_a_thousand_is_forgiven_and_counted(capsys):
     king = b"king " * 1000
     assert program.decode_text(king + b"\xff", "my.txt") == "king " * 1000 + "\ufffd"
-    assert "my.txt has 1 bad bytes" in capsys.readouterr().out
+    assert "my.txt: 1 bad bytes" in capsys.readouterr().out
     with pytest.raises(program.UserError, match="perhaps .*--encoding"):
         program.decode_text(king + b"\xff" * 9)
     honest = "short \ufffd"  # the sign itself may stand in a text

@@ -460,7 +460,9 @@ def test_lists_that_are_printed_are_of_a_readable_length():
         ["[UNK]", "b"],
         "words",
     )
-    lines = "".join(program.describe_surprise(generator, tokens[::-1]))
+    lines = "".join(
+        program.describe_surprise(generator, tokens, np.array([np.nan, 9.0]))
+    )
     assert len(lines) < 300
     assert len(program.name_unknown(tokens[0], generator)) < 100
     assert not re.search("a{99}", lines)

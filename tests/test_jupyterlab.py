@@ -41,18 +41,12 @@ SCROLL = """top => {
 
 
 @pytest.fixture
-def page():
-    """A page of a headless Chromium that ends with the test."""
-    names = ["chromium", "chromium-browser", "google-chrome"]
-    path = next(filter(None, map(shutil.which, names)), None)
-    if not path:
-        pytest.skip("there is no Chromium: on Debian, apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="there is no Playwright")
-    with api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=path) as browser:
-            page = browser.new_page(viewport={"width": 1280, "height": 1400})
-            page.set_default_timeout(PATIENCE * 1000)
-            yield page
+def page(browser):
+    """A page that ends with the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(PATIENCE * 1000)
+    yield page
+    page.close()
 
 
 @pytest.fixture

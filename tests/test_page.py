@@ -100,19 +100,6 @@ def expected_text(kind, prompt, **changes):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    names = ["chromium", "chromium-browser", "google-chrome"]
-    path = next(filter(None, map(shutil.which, names)), None)
-    if not path:
-        pytest.skip("there is no Chromium: on Debian, apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="there is no Playwright")
-    with api.sync_playwright() as playwright:
-        options = {"executable_path": path, "args": ["--no-sandbox"]}
-        with playwright.chromium.launch(**options) as browser:
-            yield browser
-
-
-@pytest.fixture(scope="module")
 def shared_tab(browser):
     """A tab for all tests that ask for nothing special: opening one takes a while."""
     return browser.new_page()
@@ -250,6 +237,14 @@ def test_without_its_template_no_page_is_promised(toy_folder, tmp_path):
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 2 and "data/page.html" in finished.stderr
     assert not (tmp_path / "a.html").exists()
+
+
+def test_a_page_tells_nothing_of_its_sender():
+    secret = "/home/someone/private"
+    settings = SETTINGS | {"output_dir": secret, "corpus": secret, "score": secret}
+    report = REPORT | {"corpus": f"{secret}/novel.txt", "settings": settings}
+    page = make_page(TEMPLATE, GENERATORS["words"], report)
+    assert secret not in page and read_model(page)["corpus"] == "novel.txt"
 
 
 def test_a_page_that_cannot_be_written_is_a_mistake(toy_folder):

@@ -1,6 +1,7 @@
 """Training on from what a saved generator knows, on another text."""
 
 import json
+import os
 from hashlib import sha256
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_it_goes_on_from_a_run_and_can_be_interrupted_like_any_other(folder):
     options = ["--start-from", name, *OTHER, "--output-dir"]
     whole = run(*options, "whole", folder=folder)
     assert whole.returncode == 0, whole.stderr
-    assert "\n2 of 15 words are new\n" in whole.stdout
+    assert "\n2 of 13 words are new\n" in whole.stdout
     assert "\nvalidation perplexity before training: " in whole.stdout
     process = start(*options, "killed", folder=folder)
     read_until(process, "epoch: 2")
@@ -125,6 +126,17 @@ def test_what_cannot_be_joined_is_one_line(options, words, folder):
     finished = run("--start-from", *OTHER, *options, folder=folder)
     assert finished.returncode == 2 and finished.stderr.count("\n") == 1
     assert words in finished.stderr
+
+
+def test_an_interrupted_run_does_not_start_from_itself(tmp_path):
+    """It saved what it had, and is the newest; the same command is to resume it."""
+    for age, name in enumerate(["newest", "finished"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "generator.keras").touch()
+        os.utime(tmp_path / name / "generator.keras", (9 - age, 9 - age))
+    (tmp_path / "newest" / "unfinished-0").touch()
+    paths = [program.find_model(tmp_path, finished) for finished in [False, True]]
+    assert [path.parent.name for path in paths] == ["newest", "finished"]
 
 
 @pytest.mark.parametrize("name", ["missing.keras", "other.txt", "folder"])

@@ -335,10 +335,22 @@ def test_a_text_is_printed_as_it_comes():
         assert program.print_pieces(pieces()) == " king" * 50
 
 
+def color(generator, text):
+    """A text in the colours of what its tokens cost."""
+    tokens = program.tokenize(text, generator.token_kind)
+    return program.color_text(generator, text, program.surprisal(generator, tokens))
+
+
+def describe_surprise(generator, tokens):
+    """The lines on what tokens cost a generator."""
+    bits = program.surprisal(generator, tokens)
+    return program.describe_surprise(generator, tokens, bits)
+
+
 @given(st.lists(WORDS, min_size=1), st.integers(10, 60))
 def test_colours_do_not_count_as_width(words, width):
     text = " ".join(words)
-    _, output = print_pieces(program.color_text(toy_generator(), text), width)
+    _, output = print_pieces(color(toy_generator(), text), width)
     _, plain = print_pieces(re.findall(r"\s*\S+|\s+$", text), width)
     assert re.sub("\033.*?m", "", output) == plain
 
@@ -515,7 +527,7 @@ def test_a_text_without_a_prediction_has_no_perplexity(tokens):
 def test_surprisal_has_colours_and_what_is_unknown_one_of_its_own(monkeypatch):
     bits = np.array([np.nan, 4.5, 12, 99, 40])
     monkeypatch.setattr(program, "surprisal", lambda *_: bits)
-    text = "".join(program.color_text(toy_generator(), "king queen fool king zyx"))
+    text = "".join(color(toy_generator(), "king queen fool king zyx"))
     assert re.sub("\033.*?m", "", text) == "king queen fool king zyx"
     codes = re.findall("\033\\[([^m]+)m", text)[::2]
     known = [program.COLORS[limit] for limit in [4, 8, 12, np.inf]]
@@ -528,7 +540,7 @@ def test_a_text_that_is_scored_keeps_its_lines_capitals_and_marks(kind, text):
     generator = even_generator(
         vocabulary=["[UNK]", "king", "queen", "k"], token_kind=kind
     )
-    coloured = "".join(program.color_text(generator, text))
+    coloured = "".join(color(generator, text))
     assert re.sub("\033.*?m", "", coloured) == text
     counts = [length for _, length in program.cut_pieces(text, kind)]
     assert sum(counts) == len(program.tokenize(text, kind))
@@ -544,15 +556,15 @@ def test_an_unknown_word_costs_its_letters_too():
 
 def test_a_text_of_unknown_words_is_said_to_mean_little():
     generator = even_generator(vocabulary=["[UNK]", *"abcdefg"])
-    lines = [*program.describe_surprise(generator, ["a", "b", "blorf", "a", "a"])]
+    lines = [*describe_surprise(generator, ["a", "b", "blorf", "a", "a"])]
     assert lines[0] == "tokens: 5" and lines[1] == "unknown share: 0.2"
     assert (
         lines[-1].startswith("most surprising: 'blorf' (")
         and "'a' (3 bits)" in lines[-1]
     )
-    lines = [*program.describe_surprise(generator, ["a", "blorf", "zyx"])]
+    lines = [*describe_surprise(generator, ["a", "blorf", "zyx"])]
     assert "say little" in lines[-1]
-    assert "say little" not in "".join(program.describe_surprise(generator, []))
+    assert "say little" not in "".join(describe_surprise(generator, []))
 
 
 def test_blank_lines_do_not_use_up_the_length():
