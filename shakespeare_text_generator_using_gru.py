@@ -58,6 +58,7 @@ import traceback
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections import Counter, defaultdict, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -83,6 +84,9 @@ def clean(text):
     return text.translate({ord(character): "\ufffd" for character in bad})
 
 
+LOST = "UnavailableError", "DeadlineExceededError", "AbortedError", "CancelledError"
+
+
 def report_error(kind, error, trace, checkpoint=None):
     """End with one line and, at a user's mistake, code 2; our bugs keep their trace."""
     code, line = 1, f"error: {' '.join(str(error).split())}"
@@ -92,6 +96,8 @@ def report_error(kind, error, trace, checkpoint=None):
         code, line = 130, f"stopped by Ctrl-C{advice}"
     elif issubclass(kind, MemoryError) or kind.__name__ == "ResourceExhaustedError":
         line = "error: too little memory: try smaller sizes or a smaller --batch-size"
+    elif kind.__name__ in LOST:
+        line = f"error: another machine of this training has gone{advice}"
     elif issubclass(kind, UserError):
         code = 2
     elif issubclass(kind, OSError):  # of what is printed: files have their UserError
@@ -137,22 +143,24 @@ def replacing(path):
             part.unlink()
 
 
-ENDINGS = [s for s in signal.Signals if s.name in ["SIGINT", "SIGTERM", "SIGHUP"]]
+ENDINGS = ["SIGINT", "SIGTERM", "SIGHUP"]  # Windows has no last one
+ENDINGS = [getattr(signal, name) for name in ENDINGS if hasattr(signal, name)]
 
 
 @contextmanager
 def holding_interrupts():
-    """Lend a list that grows with a Ctrl-C, which acts at the end if it is still there.
+    """Lend an array that counts ENDINGS, which act at the end if they still stand in it.
 
-    Libraries in C++ may swallow it or abort when it comes in the middle of their work.
-    What else ends a process, as on a cluster, is held back likewise; a second one is not.
+    Libraries in C++ may swallow a Ctrl-C or abort when it comes in the middle of their
+    work. What else ends a process, as on a cluster, is held back likewise; a second one is
+    not.
     """
-    held = []
+    held = np.zeros(len(ENDINGS), np.float32)
 
     def hold(number, _):
-        if held:
+        if held.any():
             os._exit(128 + number)
-        held.append(number)
+        held[ENDINGS.index(number)] = 1
         print("\nStopping (once more: at once)", file=sys.stderr)
 
     heeded = [n for n in ENDINGS if signal.getsignal(n) != signal.SIG_IGN]
@@ -162,10 +170,10 @@ def holding_interrupts():
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if signal.SIGINT in held:
+    if held[0]:
         raise KeyboardInterrupt
-    if held:
-        sys.exit(128 + held[0])
+    if held.any():
+        sys.exit(128 + ENDINGS[held.argmax()])
 
 
 # %% [markdown]
@@ -466,8 +474,11 @@ class RunFolder:
             self.mark.unlink()
 
 
-def open_run(corpus, settings):
-    """The RunFolder of an unfinished run of this text and settings, or else a new one."""
+def open_run(corpus, settings, is_chief=True):
+    """The RunFolder of an unfinished run of this text and settings, or else a new one.
+
+    Machines that help the chief only look for it.
+    """
     names = ["seed", *names_in(DATA, NET, FIT)]
     run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
     mark = f"unfinished-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
@@ -477,6 +488,8 @@ def open_run(corpus, settings):
     new = (above / f"{name}{suffix}" / mark for suffix in chain([""], count(-2, -1)))
     try:
         old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
+        if not is_chief:
+            return RunFolder((old or [above / name / mark])[0].parent, mark)
         for path in chain(old, new):
             with suppress(FileExistsError):
                 if path not in old:
@@ -490,6 +503,27 @@ def open_run(corpus, settings):
         raise UserError(message) from None
 
 
+# %% jupyter={"source_hidden": true} cellView="form"
+# @title Several machines
+def find_machines():
+    """How many machines train together, and whether this one is their chief.
+
+    Whatever starts them says so in TF_CONFIG or, Slurm, in variables of its own.
+    """
+    if "TF_CONFIG" not in os.environ:
+        number = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        return number, number == 1 or os.environ["SLURM_PROCID"] == "0"
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        number = max(1, sum(map(len, cluster.values())))
+        first = "chief" if "chief" in cluster else "worker", "0"
+        return number, number < 2 or (task["type"], str(task["index"])) == first
+    except (ValueError, LookupError, TypeError, AttributeError):
+        form = '{"cluster": {"worker": ["a:12345", "b:12345"]}, "task": ...'
+        raise UserError(f"TF_CONFIG is not of the form {form}") from None
+
+
 # %% [markdown]
 # In the notebook, write options into the list below, for example
 # `["--epochs", "4", "--prompt", "to be"]`, and run all cells again. In Colab, mount Drive (in
@@ -501,6 +535,11 @@ options = ["--preset", "quick"] if in_notebook else sys.argv[1:]
 given = read_options(options if running else [])
 asked = choose_settings(given)
 training, writing = running and not asked.load, running
+num_machines, is_chief = find_machines() if training else (1, True)
+if num_machines > 1:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # our line says when one is lost
+if not is_chief:
+    sys.stdout = open(os.devnull, "w")
 
 # %% [markdown]
 # ## The text
@@ -1245,11 +1284,12 @@ class Network:
         self.bias = keras.Variable(np.log(token_frequencies(dataset)), name="bias")
         self.cells = [build_cell(hidden_size) for _ in range(settings.num_layers)]
         stack = keras.Sequential([keras.Input((None, size)), *self.cells])
-        self.weights = [self.words, self.affixes, self.bias, *stack.weights]
-        self.projection = None
+        self.tables = [self.words, self.affixes, self.bias]
+        self.others, self.projection = [*stack.weights], None
         if hidden_size != size:  # what comes out must be as long as a word's vector
             self.projection = glorot_matrix("projection", hidden_size, size)
-            self.weights.append(self.projection)
+            self.others.append(self.projection)
+        self.weights = self.tables + self.others
 
     def vectors(self, token_ids):
         """The vectors (n, E) of n tokens: each is its own plus those of its affixes."""
@@ -1272,7 +1312,7 @@ class Network:
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
-# @title Memory, and starting TensorFlow
+# @title Memory, TensorFlow and devices
 def check_memory(vocabulary_size, settings):
     """Raise a UserError if a training needs more memory than this machine has."""
     width, size = settings.hidden_size, settings.embedding_size
@@ -1286,7 +1326,7 @@ def check_memory(vocabulary_size, settings):
 
 
 def start_tensorflow():
-    """Import Keras and TensorFlow as the globals keras, ops and tf; return the device.
+    """Import Keras and TensorFlow as the globals keras, ops and tf; count the GPUs.
 
     Their C++ libraries write to stderr whatever they are told, so it is shut meanwhile.
     """
@@ -1301,7 +1341,8 @@ def start_tensorflow():
             from keras import ops
 
             keras.config.set_floatx("float32")  # whatever is in ~/.keras/keras.json
-            return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+            tf.get_logger().setLevel("ERROR")
+            return len(tf.config.list_physical_devices("GPU"))
     except ImportError as error:
         advice = "pip install tensorflow; in Colab choose a CPU or GPU runtime"
         raise UserError(f"{error}: {advice}") from None
@@ -1311,14 +1352,109 @@ def start_tensorflow():
         os.close(stderr)
 
 
+SECONDS, STREAMS = 300, 64  # that machines may take to come; that a GPU pays for
+
+
+def set_strategy(num_machines, num_gpus, settings):
+    """Share the work out over the machines or GPUs that are there; name them in words."""
+    rows, devices = settings.batch_size, tf.distribute
+    if num_machines == 1:
+        numbers = range(1, max(num_gpus, 1) + 1)
+        shares = [n for n in numbers if rows % n == 0 and rows // n >= STREAMS] or [1]
+        if shares[-1] > 1:
+            names = [f"GPU:{number}" for number in range(shares[-1])]
+            devices.experimental_set_strategy(devices.MirroredStrategy(names))
+        return f"{shares[-1]} of {num_gpus} GPUs" if num_gpus else "the CPU"
+    line = f"Waiting for {num_machines} machines; after {SECONDS} seconds this one ends"
+    print(line, file=sys.stderr)
+    nothing = open(os.devnull, "w")  # TensorFlow waits in C++, where no Python runs
+    faulthandler.dump_traceback_later(SECONDS, exit=True, file=nothing)
+    kind = "TFConfig" if "TF_CONFIG" in os.environ else "Slurm"
+    with holding_interrupts():  # and SIGTERM is not TensorFlow's afterwards
+        resolver = getattr(devices.cluster_resolver, f"{kind}ClusterResolver")()
+        strategy = devices.MultiWorkerMirroredStrategy(resolver)
+        devices.experimental_set_strategy(strategy)
+        average_numbers([0])
+    faulthandler.cancel_dump_traceback_later()
+    if rows % strategy.num_replicas_in_sync:
+        count = strategy.num_replicas_in_sync
+        raise UserError(
+            f"--batch-size {rows}: give a multiple of {count}, as all share"
+        )
+    return f"{num_machines} machines"
+
+
+def average(values):
+    """The means of values, which may be nested, over all devices, on each of them."""
+    values = tf.nest.map_structure(tf.identity, values)
+    return tf.distribute.get_replica_context().all_reduce("MEAN", values)
+
+
+def average_gradient(x):
+    """x itself; its gradient will be averaged over all devices."""
+    return tf.custom_gradient(lambda x: (tf.identity(x), average))(x)
+
+
+def average_numbers(numbers):
+    """The means of a list of numbers over all machines, as an array."""
+    strategy = tf.distribute.get_strategy()
+    means = strategy.run(average, [tf.constant(numbers, "float64")])
+    return strategy.experimental_local_results(means)[0].numpy()
+
+
+def await_machines():
+    """Wait until all machines are here, before one ends; that one has ended is no error."""
+    with suppress(tf.errors.OpError):
+        average_numbers([0])
+
+
+def on_all_devices(step):
+    """A function that runs a step on all devices; its first result is that of one."""
+    strategy = tf.distribute.get_strategy()
+
+    def run(*arguments):
+        result, states = strategy.run(step, arguments)
+        return strategy.experimental_local_results(result)[0], states
+
+    return tf.function(run, autograph=False)
+
+
+def own_rows(x):
+    """The rows of a batch that are this device's share."""
+    context = tf.distribute.get_replica_context()
+    shares = ops.reshape(x, (context.num_replicas_in_sync, -1, *x.shape[1:]))
+    return shares[context.replica_id_in_sync_group]
+
+
+def agree(corpus, settings, checkpoint):
+    """Raise a UserError on all machines if one of them would train something else."""
+    names = ["seed", *names_in(DATA, NET, FIT)]
+    facts = {
+        "text": corpus.sha256,
+        "settings": [getattr(settings, name) for name in names],
+        "versions": [tf.__version__, keras.__version__],
+        "checkpoint": checkpoint.exists() and zlib.crc32(checkpoint.read_bytes()),
+    }
+    numbers = [zlib.crc32(json.dumps(fact).encode()) for fact in facts.values()]
+    differs = average_numbers(average_numbers(numbers) != numbers)
+    if differs.any():
+        await_machines()
+        names = " and ".join(name for name, share in zip(facts, differs) if share)
+        advice = "give all the same command, files and versions"
+        raise UserError(f"the machines differ in {names}: {advice}")
+
+
 # %%
 if training:
     check_memory(len(dataset.vocabulary), settings)
-    folder = open_run(corpus, settings)
-    folder.write("settings.json", json.dumps(asdict(settings), indent=2))
+    folder = open_run(corpus, settings, is_chief)
+    if is_chief:
+        folder.write("settings.json", json.dumps(asdict(settings), indent=2))
     if not in_notebook:
         sys.excepthook = partial(report_error, checkpoint=folder.checkpoint)
-    print("Training on the", start_tensorflow(), "in", folder.path)
+    devices = set_strategy(num_machines, start_tensorflow(), settings)
+    agree(corpus, settings, folder.checkpoint)
+    print("Training on", devices, "in", folder.path)
     network = Network(dataset, settings)
     sizes = [(weights.name, math.prod(weights.shape)) for weights in network.weights]
     print(*(f"{name:20}{size:12,}" for name, size in sizes), sep="\n")
@@ -1646,6 +1782,8 @@ class Trainer:
         self.network = Network(dataset, settings)
         self.optimizer = keras.optimizers.Adam()
         self.optimizer.build(self.network.weights)
+        # Keras would add up gradients that are averaged already.
+        self.optimizer._all_reduce_sum_gradients = lambda pairs: pairs
         self.variables = self.network.weights + self.optimizer.variables
         self.seeds = keras.random.SeedGenerator(settings.seed)
         self.odds, size = None, len(dataset.vocabulary)  # None: the full softmax
@@ -1656,21 +1794,27 @@ class Trainer:
         self.steps_per_epoch = (len(dataset.train.ids) - 1) // math.prod(self.window)
         self.steps = settings.epochs * self.steps_per_epoch
         self.history, self.best_weights, self.stopped = [], None, None
-        self.run_train_step = tf.function(self.train_step, autograph=False)
-        self.run_test_step = tf.function(self.test_step, autograph=False)
+        self.run_train_step = on_all_devices(self.train_step)
+        self.run_test_step = on_all_devices(self.test_step)
 
-    def train_step(self, inputs, targets, states):
-        """One step down the gradient; the loss before it, and the states after the batch."""
+    def train_step(self, inputs, targets, states, held=()):
+        """One step down the gradient; what it tells, and the states after the batch.
+
+        That is the loss before it and, for each of ENDINGS, whether a machine holds it.
+        """
+        network = self.network
         with tf.GradientTape() as tape:
             loss, states = self.loss(inputs, targets, states)
-        gradients = tape.gradient(loss, self.network.weights)
-        gradients, _ = tf.clip_by_global_norm(gradients, 1.0)
-        self.optimizer.apply(gradients, self.network.weights)
-        return loss, states
+        tables, others = tape.gradient(loss, [network.tables, network.others])
+        others, news = average([others, ops.append([loss], held)])
+        gradients, _ = tf.clip_by_global_norm(tables + others, 1.0)
+        self.optimizer.apply(gradients, network.weights)
+        return news, states
 
     def begin(self):
         """The states of the cells when nothing has been read."""
-        return [c.get_initial_state(self.window[0]) for c in self.network.cells]
+        size = self.window[0] // tf.distribute.get_strategy().num_replicas_in_sync
+        return [cell.get_initial_state(size) for cell in self.network.cells]
 
     def read(self, x, states):
         """The outputs (batch, time, H) for vectors x, and the states after them."""
@@ -1682,8 +1826,9 @@ class Trainer:
     def loss(self, inputs, targets, states):
         """The loss of a batch, ids (batch, time), and the states after it."""
         rows, inputs, targets, negatives = self.find_rows(inputs, targets)
-        table = self.network.vectors(rows)
-        bias = ops.take(self.network.bias * 1.0, rows)
+        inputs, targets = own_rows(inputs), own_rows(targets)
+        table = average_gradient(self.network.vectors(rows))
+        bias = average_gradient(ops.take(self.network.bias * 1.0, rows))
         hidden, states = self.read(self.embed(table, inputs), states)
         hidden = self.drop(hidden, self.settings.dropout)
         penalty = self.settings.activation_penalty * ops.mean(hidden**2)
@@ -1712,14 +1857,16 @@ class Trainer:
         return self.drop(ops.take(words, inputs, axis=0), rate)
 
     def drop(self, x, rate):
-        """Dropout of x (batch, time, size), the same one at all times."""
-        return keras.random.dropout(x, rate, (x.shape[0], 1, x.shape[2]), self.seeds)
+        """Dropout of x (rows, time, size), the same one at all times."""
+        whole = ops.ones((self.window[0], 1, x.shape[2]))
+        return x * own_rows(keras.random.dropout(whole, rate, seed=self.seeds))
 
     def test_step(self, inputs, targets, states, table):
         """The plain loss of a batch over the whole vocabulary, and the states after it."""
+        inputs, targets = own_rows(inputs), own_rows(targets)
         hidden, states = self.read(ops.take(table, inputs, axis=0), states)
         outputs, bias = self.network.project(hidden), self.network.bias.value
-        return cross_entropy(outputs, targets, table, bias), states
+        return average(cross_entropy(outputs, targets, table, bias)), states
 
     def evaluate(self, token_ids):
         """The perplexity of ids, read as parallel streams; None where there are too few.
@@ -1752,9 +1899,9 @@ class Trainer:
         the checkpoint, if there is a path for one.
         """
         epochs = math.ceil(self.steps / self.steps_per_epoch)
-        while len(self.history) < epochs and not self.stopped:
-            epoch, start = len(self.history), time.perf_counter()
-            with holding_interrupts() as interrupts:
+        with holding_interrupts() as held:
+            while len(self.history) < epochs and not self.stopped:
+                epoch, start = len(self.history), time.perf_counter()
                 if verbose:
                     print(f"Epoch {epoch + 1}/{epochs}")
                 batches, states = self.begin_epoch(epoch), self.begin()
@@ -1763,18 +1910,20 @@ class Trainer:
                     step = epoch * self.steps_per_epoch + number
                     rate = learning_rate(step, self.steps, self.settings.learning_rate)
                     self.optimizer.learning_rate = rate
-                    loss, states = self.run_train_step(inputs, targets, states)
-                    halt = bool(interrupts) or not math.isfinite(loss)
-                    progress.update(number + 1, [("loss", float(loss))], halt or None)
+                    news, states = self.run_train_step(inputs, targets, states, held)
+                    loss, *heard = news.numpy()
+                    halt = any(heard) or not math.isfinite(loss)
+                    progress.update(number + 1, [("loss", loss)], halt or None)
                     if halt:
                         break
-                if {*interrupts} - {signal.SIGINT}:
-                    return  # and the process ends
-                self.end_epoch(start, finished=not interrupts)
-                yield self.history[-1]
-                if signal.SIGINT in interrupts:
-                    self.stopped = "Ctrl-C"
-                    interrupts.remove(signal.SIGINT)
+                if not any(heard[1:]):  # else the process ends
+                    self.end_epoch(start, finished=not any(heard))
+                    yield self.history[-1]
+                    heard = average_numbers(held)
+                if any(heard):
+                    self.stopped, held[0] = "Ctrl-C", 0
+                    held[1:] += heard[1:]  # what ends one machine ends all
+            await_machines()
 
     def end_epoch(self, start, finished):
         """Score an epoch, remember the best weights, decide whether to stop, and save."""
@@ -1782,7 +1931,7 @@ class Trainer:
             "epoch": len(self.history) + 1,
             "train_perplexity": self.evaluate(self.dataset.train.ids[:20_000]),
             "validation_perplexity": self.evaluate(self.dataset.validation.ids),
-            "learning_rate": float(self.optimizer.learning_rate),
+            "learning_rate": float(self.optimizer.learning_rate.numpy()),
             "seconds": time.perf_counter() - start,
         }
         self.history.append(row)
@@ -1790,7 +1939,8 @@ class Trainer:
         good = self.stopped != "diverged"
         if good and min(self.history, key=judge) is row:
             self.best_weights = [weights.numpy() for weights in self.network.weights]
-        if good and finished and self.checkpoint:
+        is_chief = tf.distribute.get_strategy().extended.should_checkpoint
+        if good and finished and self.checkpoint and is_chief:
             save_checkpoint(self)
 
     def best_generator(self):
@@ -1877,19 +2027,19 @@ def plan_training(trainer):
     dataset, settings = trainer.dataset, trainer.settings
     batches, text = trainer.begin_epoch(0)[:20], dataset.train.ids[:20_000]
     before = [variable.numpy() for variable in trainer.variables]
-    with holding_interrupts() as interrupts:
+    with holding_interrupts() as held:
         for some in [batches[:1], batches]:  # the first step takes longer
             start, states = time.perf_counter(), trainer.begin()
-            for inputs, targets in some[: 0 if interrupts else None]:
-                _, states = trainer.run_train_step(inputs, targets, states)
+            for inputs, targets in some[: 0 if held.any() else None]:
+                _, states = trainer.run_train_step(inputs, targets, states, held)
             middle = time.perf_counter()
             trainer.evaluate(text)
             end = time.perf_counter()
     for variable, array in zip(trainer.variables, before):
         variable.assign(array)
     scoring = (end - middle) * (1 + len(dataset.validation.ids) / len(text))
-    step = (middle - start) / len(batches)
-    return plan_steps(step, scoring, trainer.steps_per_epoch, settings)
+    times = average_numbers([(middle - start) / len(batches), scoring])
+    return plan_steps(*times, trainer.steps_per_epoch, settings)
 
 
 def describe(numbers):
@@ -1996,6 +2146,8 @@ if training:
         print("   ", " / ".join((settings.prompt + "".join(line)).split("\n")))
     if trainer.stopped:
         print("Training ended early:", trainer.stopped)
+    if not is_chief:
+        sys.exit(130 if trainer.stopped == "Ctrl-C" else 0)
 
 # %% [markdown]
 # Is this a *convex* problem, as the project that this one follows says? In a convex one, the
@@ -2060,6 +2212,7 @@ def make_report(settings, corpus, trainer, scores, old_report):
 # %%
 if training:
     generator = trainer.best_generator()
+    tf.distribute.experimental_set_strategy(None)  # the rest is for the chief alone
     scores = score_dataset(generator, dataset)
     report = make_report(settings, corpus, trainer, scores, old_report)
     save_generator(generator, report, folder.path / "generator.keras")
