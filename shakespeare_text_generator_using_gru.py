@@ -2393,43 +2393,35 @@ if looking and CELL == "gru":
 
 
 # %%
-Source = namedtuple("Source", "words places")  # places: of each word, an array
-
-
 def index_words(text):
-    """A Source of a text, in which runs of words are found fast."""
-    words, places = text.split(), defaultdict(list)
-    for place, word in enumerate(words):
+    """The places of each word in a text, a dictionary of arrays."""
+    places = defaultdict(list)
+    for place, word in enumerate(text.split()):
         places[word].append(place)
-    places = {word: np.array(numbers) for word, numbers in places.items()}
-    return Source(np.array([*words, ""], object), places)
+    return {word: np.array(numbers) for word, numbers in places.items()}
 
 
 def match_lengths(words, source):
     """For each word, how many words up to it stand in the source as one run."""
-    length, nowhere = 0, np.zeros(0, int)
-    places, lengths = nowhere, []
-    for number, word in enumerate(words):
-        places = places[source.words[places + 1] == word] + 1
-        length = length + 1 if len(places) else 0
-        found = nowhere if length else source.places.get(word, nowhere)
-        while len(found):  # a run that begins anew, word by word backwards
-            places, length = found, length + 1
-            before = words[number - length] if number >= length else None
-            found = found[found >= length]
-            found = found[source.words[found - length] == before]
-        lengths.append(length)
+    runs = np.zeros(sum(map(len, source.values())) + 1, np.int32)
+    ends, lengths = np.zeros(0, int), []
+    for word in words:
+        places = source.get(word, np.zeros(0, int))
+        found = runs[places] + 1  # each goes on with the run that ends before it
+        runs[ends] = 0
+        ends = places + 1
+        runs[ends] = found
+        lengths.append(found.max(initial=0))
     return lengths
 
 
 def find_copies(text, source):
     """The longest run of a text's words that a source has, and the share of its 5-grams."""
     words = text.split()
-    lengths = match_lengths(words, source)
-    end = int(np.argmax(lengths)) + 1 if words else 0
-    longest = words[end - max(lengths, default=0) : end]
-    share = float(np.mean(np.array(lengths[4:]) >= 5)) if len(words) > 4 else None
-    return " ".join(longest), share
+    lengths = np.array([0, *match_lengths(words, source)])
+    end = lengths.argmax()
+    share = float(np.mean(lengths[5:] >= 5)) if len(words) > 4 else None
+    return " ".join(words[end - lengths[end] : end]), share
 
 
 def describe_copies(text, source):
