@@ -76,6 +76,19 @@ class UserError(Exception):
     """A mistake that the user can mend: says what is wrong and what to do about it."""
 
 
+@contextmanager
+def explaining(problem, advice, kinds=OSError):
+    """Whatever goes wrong within is a UserError: problem (reason): advice."""
+    reason = ""
+    try:
+        yield
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = reason or type(error).__name__
+    if reason:  # raised here, the error does not hold on to what failed
+        raise UserError(f"{problem} ({reason}): {advice}")
+
+
 def clean(text):
     """A text whose control characters, which could command a terminal, are U+FFFD."""
     bad = {c for c in text if unicodedata.category(c)[0] == "C"}
@@ -117,20 +130,17 @@ def replacing(path):
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     localtime = time.localtime
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
-        time.localtime = lambda *_: time.struct_time(DATE)  # of a zip file's members
-        yield part
-        with part.open("rb+") as file:  # on the disk before it has its name
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        with suppress(PermissionError):  # Windows opens no folders
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        message = f"cannot write {path} ({reason}): make room, or change --output-dir"
-        raise UserError(message) from None
+        with explaining(f"cannot write {path}", "make room, or change --output-dir"):
+            path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
+            time.localtime = lambda *_: time.struct_time(DATE)  # of a zip's members
+            yield part
+            with part.open("rb+") as file:  # on the disk before it has its name
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            with suppress(PermissionError):  # Windows opens no folders
+                folder = os.open(path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
     finally:
         time.localtime = localtime
         with suppress(OSError):
@@ -475,7 +485,7 @@ def open_run(corpus, settings):
     title = re.sub(r"[^\w.-]+", "-", corpus.name)[-40:].strip("-")
     name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title}-{settings.preset}"
     new = (above / f"{name}{suffix}" / mark for suffix in chain([""], count(-2, -1)))
-    try:
+    with explaining(f"cannot write {above}", "change --output-dir"):
         old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
         for path in chain(old, new):
             with suppress(FileExistsError):
@@ -485,9 +495,6 @@ def open_run(corpus, settings):
                     for part in path.parent.glob("*.part*"):  # what was killed left it
                         part.unlink()
                     return RunFolder(path.parent, mark)
-    except OSError as error:
-        message = f"cannot write {above} ({error.strerror}): change --output-dir"
-        raise UserError(message) from None
 
 
 # %% [markdown]
@@ -660,20 +667,18 @@ def read_files(name, option="--corpus"):
 
     Of a folder these are all .txt and .md files in it and below, in order of their paths.
     """
-    path = Path(name)
-    try:
-        files = [path]
-        if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix in [".txt", ".md"])
+    files = [Path(name)]
+    with explaining(f"cannot read {name}", f"give {option} a text file"):
+        if files[0].is_dir():
+            files = sorted(
+                f for f in files[0].rglob("*") if f.suffix in [".txt", ".md"]
+            )
         runs = {f.parent for f in files if (f.parent / "report.json").exists()}
         own = {folder / "samples.txt" for folder in runs}  # nobody learns from these
         files = [file for file in files if file not in own]
         if not files or not all(file.is_file() for file in files):
             raise FileNotFoundError(2, "no text there")
         return [(file, file.read_bytes()) for file in files]
-    except OSError as error:
-        message = f"cannot read {name} ({error.strerror}): give {option} a text file"
-        raise UserError(message) from None
 
 
 def guess_encoding(content):
@@ -782,22 +787,15 @@ def find_model(name, finished=False):
     return max(models, key=os.path.getmtime, default=path)
 
 
-@contextmanager
 def refusing(path):
-    """Whatever goes wrong within, with a strange file, is a UserError of one line."""
-    if not os.path.isfile(path):
-        raise UserError(f"there is no file {path}: train first, or correct its name")
-    reason = ""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-    if reason:
-        raise UserError(f"{path} is damaged or no generator ({reason}): give another")
+    """What goes wrong within is a UserError about the strange file at path."""
+    return explaining(f"{path} is damaged or no generator", "give another", Exception)
 
 
 def read_members(path):
     """The vocabulary, report and self-check in a model file, and its weights' bytes."""
+    if not os.path.isfile(path):
+        raise UserError(f"there is no file {path}: train first, or correct its name")
     names = "vocabulary.json", "report.json", "check.json"
     with refusing(path), zipfile.ZipFile(path) as file:
         sizes = {member.filename: member.file_size for member in file.infolist()}
