@@ -79,14 +79,12 @@ class UserError(Exception):
 @contextmanager
 def explaining(problem, advice, kinds=OSError):
     """Whatever goes wrong within is a UserError: problem (reason): advice."""
-    reason = ""
     try:
         yield
     except kinds as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         reason = reason or type(error).__name__
-    if reason:  # raised here, the error does not hold on to what failed
-        raise UserError(f"{problem} ({reason}): {advice}")
+        raise UserError(f"{problem} ({reason}): {advice}") from None
 
 
 def clean(text):
@@ -96,11 +94,15 @@ def clean(text):
     return text.translate({ord(character): "\ufffd" for character in bad})
 
 
+def hash_text(text):
+    """The SHA-256 of a text."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
 def report_error(kind, error, trace, checkpoint=None):
     """End with one line and, at a user's mistake, code 2; our bugs keep their trace."""
     code, line = 1, f"error: {' '.join(str(error).split())}"
-    resumes = checkpoint and checkpoint.exists()
-    advice = ": the same command resumes" if resumes else ""
+    advice = ": the same command resumes" if checkpoint and checkpoint.exists() else ""
     if issubclass(kind, KeyboardInterrupt):
         code, line = 130, f"stopped by Ctrl-C{advice}"
     elif issubclass(kind, MemoryError) or kind.__name__ == "ResourceExhaustedError":
@@ -121,7 +123,7 @@ def report_error(kind, error, trace, checkpoint=None):
     sys.exit(code)
 
 
-DATE = 1980, 1, 1, 0, 0, 0, 1, 1, 0  # the first that a zip file can have
+FIRST_DAY = time.struct_time((1980, 1, 1, 0, 0, 0, 1, 1, 0))  # that zip files know
 
 
 @contextmanager
@@ -132,7 +134,7 @@ def replacing(path):
     try:
         with explaining(f"cannot write {path}", "make room, or change --output-dir"):
             path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
-            time.localtime = lambda *_: time.struct_time(DATE)  # of a zip's members
+            time.localtime = lambda *_: FIRST_DAY  # of the members of a zip file
             yield part
             with part.open("rb+") as file:  # on the disk before it has its name
                 os.fsync(file.fileno())
@@ -145,6 +147,17 @@ def replacing(path):
         time.localtime = localtime
         with suppress(OSError):
             part.unlink()
+
+
+def save(path, content):
+    """Write a text or bytes to a file; where that fails, say so and go on."""
+    if isinstance(content, str):
+        content = content.encode(errors="replace")
+    try:
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except UserError as error:
+        print(f"Warning: {error}")
 
 
 ENDINGS = [s for s in signal.Signals if s.name in ["SIGINT", "SIGTERM", "SIGHUP"]]
@@ -439,17 +452,9 @@ class RunFolder:
         self.path, self.mark = path, path / mark
         self.checkpoint = path / "checkpoint.npz"
 
-    def save(self, name, write):
-        """Let write(path) make a file; where that fails, say so and go on."""
-        try:
-            with replacing(self.path / name) as part:
-                write(part)
-        except UserError as error:
-            print(f"Warning: {error}")
-
-    def write(self, name, text):
-        """Write a text file."""
-        self.save(name, lambda part: part.write_text(text, "utf-8", "replace"))
+    def write(self, name, content):
+        """Write a text or bytes to a file of this name."""
+        save(self.path / name, content)
 
     def write_rows(self, name, rows):
         """Write rows, dictionaries with the same keys, as CSV."""
@@ -462,7 +467,7 @@ class RunFolder:
         image = io.BytesIO()
         with warnings.catch_warnings(action="ignore"):  # of letters no font has
             figure.savefig(image, dpi=110)
-        self.save(name, lambda part: part.write_bytes(image.getvalue()))
+        self.write(name, image.getvalue())
         if show:
             from IPython.display import Image, display
 
@@ -480,7 +485,7 @@ def open_run(corpus, settings):
     """The RunFolder of an unfinished run of this text and settings, or else a new one."""
     names = ["seed", *names_in(DATA, NET, FIT)]
     run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
-    mark = f"unfinished-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+    mark = f"unfinished-{hash_text(run)[:12]}"
     above = Path(settings.output_dir)
     title = re.sub(r"[^\w.-]+", "-", corpus.name)[-40:].strip("-")
     name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title}-{settings.preset}"
@@ -643,22 +648,18 @@ def find_data(name):
 
 def fetch(name, fresh=False):
     """The bytes of a named corpus or a URL: from a folder data/, or downloaded."""
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
-    path = Path("data", f"{name if name in ADDRESSES else digest[:16]}.txt")
-    again = fresh and name not in ADDRESSES
-    for place in [] if again else find_data(path.name):
+    stem = name if name in ADDRESSES else hash_text(name)[:16]
+    path = Path("data", f"{stem}.txt")
+    for place in [] if fresh and stem != name else find_data(path.name):
         with suppress(OSError, DownloadError):
             content = check_content(place.read_bytes(), name)
             print("Reading", place)
             return content
     content = check_content(download_corpus(name), name)
-    try:
-        if name in ADDRESSES and path.exists():
-            raise UserError(f"{path} is another text and left alone")
-        with replacing(path) as part:
-            part.write_bytes(content)
-    except UserError as error:
-        print(f"Warning: {error}; the download is not kept")
+    if name in ADDRESSES and path.exists():
+        print(f"Warning: {path} is another text and left alone")
+    else:
+        save(path, content)
     return content
 
 
@@ -759,8 +760,7 @@ def load_corpus(name, encoding="", fresh=False):
         if kind := name_markup(text):
             print(f"Warning: {clean(str(path))} seems to be {kind}, not plain text")
     text = cut_notices("\n".join(texts))
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return Corpus(clean(name), text, digest)
+    return Corpus(clean(name), text, hash_text(text))
 
 
 UNSPACED = "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"

@@ -149,7 +149,7 @@ def test_where_data_cannot_be_written_the_text_is_used_all_the_same(
 ):
     (tmp_path / "data").write_text("a file")
     assert program.fetch("named") == TEXT
-    assert "the download is not kept" in capsys.readouterr().out
+    assert "Warning: cannot write data" in capsys.readouterr().out
     assert files(tmp_path) == [tmp_path / "data"]
 
 
