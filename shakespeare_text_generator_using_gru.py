@@ -292,16 +292,15 @@ def check_limits(settings):
     """Raise a UserError if a setting is none of the values that are allowed."""
     for field in fields(settings):
         _, _, limits = field.metadata["about"]
-        value = getattr(settings, field.name)
+        value, allowed = getattr(settings, field.name), ""
         kind = int if field.type is float and type(value) is int else field.type
         if type(value) is not kind:
             raise UserError(f"{option(field.name)} {value!r}: not {kind.__name__}")
-        if limits and field.type is str:
-            good, allowed = value in limits, " or ".join(limits)
-        elif limits:
-            good = limits[0] <= value <= limits[1]
+        if field.type is str and limits and value not in limits:
+            allowed = " or ".join(limits)
+        elif field.type is not str and limits and not limits[0] <= value <= limits[1]:
             allowed = f"{limits[0]:,} to {limits[1]:,}"
-        if limits and not good:
+        if allowed:
             raise UserError(f"{option(field.name)} {value}: give {allowed}")
     if settings.validation_share + settings.test_share > 0.9:
         raise UserError("--validation-share and --test-share: together at most 0.9")
@@ -311,34 +310,30 @@ class OptionParser(argparse.ArgumentParser):
     """argparse, but a mistake is one line that says what to do, not the whole usage."""
 
     def error(self, message):
-        word = message.rpartition(": ")[2].split(" ")[0]
         advice = "--help lists the options"
-        if message.startswith("unrecognized arguments"):
-            known, name = [*self._option_string_actions], word.split("=")[0]
-            if near := difflib.get_close_matches(name, known, 1):
-                advice = f"did you mean {near[0]}?"
-            elif not word.startswith("-"):
-                advice = f"for a text of yours: --corpus {word}"
+        word = message.rpartition(": ")[2].split(" ")[0]
+        known = [*self._option_string_actions]
+        near = difflib.get_close_matches(word.split("=")[0], known, 1)
+        if near and message.startswith("unrecognized"):
+            advice = f"did you mean {near[0]}?"
+        elif message.startswith("unrecognized") and not word.startswith("-"):
+            advice = f"for a text of yours: --corpus {word}"
         raise UserError(f"{message}; {advice}")
 
 
-def make_parser(*groups):
-    """A parser of the options in these groups of settings; without groups, of all."""
+def make_parser():
+    """The parser of the command line: an option for each setting."""
     parser = OptionParser(
         description="Train a GRU on Shakespeare, and write. Defaults are in brackets.",
         usage="%(prog)s [options]",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
         argument_default=argparse.SUPPRESS,  # what is not given is left to Settings
         allow_abbrev=False,
-        add_help=not groups,
     )
-    sections = {}
+    groups = [RUN, DATA, NET, FIT, WRITE, DRAW]
+    sections = {group: parser.add_argument_group(group) for group in groups}
     for field in fields(Settings):
         group, meaning, limits = field.metadata["about"]
-        if groups and group not in groups:
-            continue
-        if group not in sections:
-            sections[group] = parser.add_argument_group(group)
         details = dict(action="store_true")
         if field.type is not bool:
             kinds = {int: "N", float: "X", str: "|".join(map(str, limits)) or "TEXT"}
@@ -2523,13 +2518,12 @@ if writing and templates and asked.page:
 # @title The conversation
 def change_settings(settings, line):
     """The settings after a line such as "/temperature 0.7"; says what is amiss."""
-    name, _, value = line[1:].replace("-", "_").partition(" ")
-    if name in names_in(DRAW) and not value:
-        print(getattr(settings, name))
-        return settings
     try:
-        given = make_parser(DRAW).parse_args(("--" + line[1:]).split(maxsplit=1))
-        return replace(settings, **vars(given))
+        argument = "--" + line[1:].replace(" ", "=", 1)
+        given = vars(make_parser().parse_args([argument]))
+        if not {*given} <= {*names_in(DRAW)}:
+            raise UserError(f"{line} changes nothing here; /help lists what does")
+        return replace(settings, **given)
     except UserError as error:
         print(str(error).replace("--", "/"))
         return settings
@@ -2540,6 +2534,7 @@ def converse(generator, settings, source):
     with suppress(ImportError):
         import readline  # gives input() line editing and a history
     talk, prompt, text = "", settings.prompt, ""
+    names = {f"/{option(name)[2:]}": name for name in names_in(DRAW)}
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "")
@@ -2550,12 +2545,13 @@ def converse(generator, settings, source):
             return
         if command == "/help":
             print("/again  /save FILE  /quit  an empty line: go on")
-            for name in names_in(DRAW):
-                print(f"/{option(name)[2:]} {getattr(settings, name)}")
-        elif command == "/save" and (not value or Path(value).exists()):
-            print("Give /save the name of a new file")
+            print(*(f"{n} {getattr(settings, names[n])}" for n in names), sep="\n")
+        elif command == "/save" and value and not Path(value).exists():
+            save(Path(value), talk)
         elif command == "/save":
-            RunFolder(Path()).write(value, talk)
+            print("Give /save the name of a new file")
+        elif command in names and not value:
+            print(getattr(settings, names[command]))
         elif line.startswith("/") and command != "/again":
             settings = change_settings(settings, line)
         else:
