@@ -686,9 +686,8 @@ def guess_encoding(content):
     if not guesses:
         return "it is a binary file: give a text"
     start = len(re.match(rb"[\0-\x7f]*", content)[0])  # of what is not ASCII
-    readings = [(guess.encoding, str(guess)[start : start + 30]) for guess in guesses]
-    names = " or ".join(f"{name}, which reads {text!r}" for name, text in readings)
-    return f"perhaps {names}; name the right one with --encoding"
+    readings = [f"{g.encoding}, which reads {str(g)[start:][:30]!r}" for g in guesses]
+    return f"perhaps {' or '.join(readings)}; name the right one with --encoding"
 
 
 def decode_text(content, name="the text", encoding=""):
@@ -699,16 +698,17 @@ def decode_text(content, name="the text", encoding=""):
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     expected = encoding or ("UTF-16" if utf16 else "UTF-8")
     known = content.count("\ufffd".encode())
-    try:
+    with explaining(f"cannot read {name}", "correct --encoding", Exception):
         text = content.decode(expected, errors="replace").removeprefix("\ufeff")
-    except (LookupError, ValueError):
-        raise UserError(f"--encoding {expected}: Python has no such encoding") from None
     bad = max(0, text.count("\ufffd") - known)
     if "\0" in text or bad > len(text) / 1000:
         raise UserError(f"{name} is not {expected}: {guess_encoding(content)}")
     if bad:
         print(f"Warning: {clean(str(name))}: {bad:,} bad bytes, each read as U+FFFD")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    markup = name_markup(text)
+    if markup:
+        print(f"Warning: {clean(str(name))} seems to be {markup}, not plain text")
     if re.search(r"[^\w\s\0-\x7f]{999}", text):
         return text  # so many marks on one letter would take hours
     return unicodedata.normalize("NFC", text)
@@ -737,23 +737,20 @@ def cut_notices(text):
     return kept
 
 
-def load_corpus(name, encoding="", fresh=False):
+def load_corpus(name, encoding="", fresh=False, option="--corpus"):
     """The Corpus of a name: in ADDRESSES, a file, a folder or a web address."""
     try:
         named = name in ADDRESSES or "://" in name
-        files = [(name, fetch(name, fresh))] if named else read_files(name)
+        files = [(name, fetch(name, fresh))] if named else read_files(name, option)
     except DownloadError as error:
         if not ADDRESSES.get(name):
-            raise UserError(f"no {name} ({error}): give --corpus a file") from None
+            raise UserError(f"no {name} ({error}): give {option} a file") from None
         print(f"WARNING: NO DOWNLOAD ({error}): THE SONNETS ARE USED INSTEAD.")
         print("Their 17,000 words teach little. For a text of your own: --corpus FILE")
         return load_corpus("sonnets")
     if len(files) > 1:
         print(f"Reading {len(files)} files of the folder {clean(name)}")
     texts = [decode_text(content, path, encoding) for path, content in files]
-    for (path, _), text in zip(files, texts):
-        if kind := name_markup(text):
-            print(f"Warning: {clean(str(path))} seems to be {kind}, not plain text")
     text = cut_notices("\n".join(texts))
     return Corpus(clean(name), text, hash_text(text))
 
@@ -798,14 +795,11 @@ def read_members(path):
         if sum(sizes.values()) > limit or max(sizes[name] for name in names) > 2e7:
             raise ValueError("it unpacks to far too much")
         vocabulary, report, check = (json.loads(file.read(name)) for name in names)
-        if not is_list(vocabulary, str) or not is_list(check["token_ids"], int):
-            raise ValueError("it has no list of words, or no self-check")
-        if "" in vocabulary:
-            raise ValueError("it has an empty word")
-        unknown = {*report["settings"]} - {field.name for field in fields(Settings)}
-        if unknown:
-            raise ValueError(f"of another version, with the setting {min(unknown)}")
-        Settings(**report["settings"])
+        if not is_list(vocabulary, str) or "" in vocabulary:
+            raise ValueError("it has no list of words")
+        if not is_list(check["token_ids"], int):
+            raise ValueError("it has no self-check")
+        Settings(**report["settings"])  # an unknown or bad one is an error
         return vocabulary, report, check, file.read("model.weights.h5")
 
 
@@ -817,10 +811,8 @@ def read_start(path):
     return vocabulary, report, Settings(**report["settings"])
 
 
-if running and asked.score:
-    files = read_files(asked.score, "--score")
-    texts = [decode_text(content, path, asked.encoding) for path, content in files]
-    text_to_score = "\n".join(texts)
+if running and asked.score:  # now, as a mistake is best told before the training
+    to_score = load_corpus(asked.score, asked.encoding, option="--score")
 
 # %%
 if training:
@@ -1945,19 +1937,17 @@ def adopt(network, generator, dataset):
 
     A token that is new to it begins as the mean of those with the same ending, or of all.
     """
-    known = {token: number for number, token in enumerate(generator.vocabulary)}
-    table, (_, bias) = generator.embedding, generator.dense
-    alike = defaultdict(list)
-    for token, number in known.items():
-        alike[token[-3:]].append(number)
-    rows, mean = [], (table.mean(axis=0), bias.mean())
-    for token in dataset.vocabulary:
-        group = [known[token]] if token in known else alike.get(token[-3:])
-        rows.append((table[group].mean(axis=0), bias[group].mean()) if group else mean)
-    vectors, biases = map(np.stack, zip(*rows))
-    network.words.assign(vectors)
+    learnt = np.column_stack([generator.embedding, generator.dense[1]])  # and the bias
+    known, alike = dict(zip(generator.vocabulary, learnt)), defaultdict(list)
+    for token, row in known.items():
+        alike[token[-3:]].append(row)
+    means = {ending: np.mean(rows, axis=0) for ending, rows in alike.items()}
+    mean = learnt.mean(axis=0)
+    rows = [known.get(t, means.get(t[-3:], mean)) for t in dataset.vocabulary]
+    rows = np.stack(rows)
+    network.words.assign(rows[:, :-1])
     network.affixes.assign(0 * network.affixes)  # their share is in the vectors
-    network.bias.assign(biases)
+    network.bias.assign(rows[:, -1])
     for cell, weights in zip(network.cells, generator.cells):
         cell.set_weights(weights)
     if network.projection is not None:
@@ -2230,9 +2220,10 @@ def describe_surprise(generator, tokens, bits):
     numbers["perplexity_with_unknown_words_spelled"] = perplexity(bits * math.log(2))
     numbers["bits_per_character"] = float(bits.sum()) / characters
     yield from describe(numbers)
-    worst = {tokens[i + 1]: bits[i] for i in np.argsort(bits)}  # of each its most
-    worst = sorted(worst.items(), key=lambda item: -item[1])[:5]
-    costs = (f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst)
+    worst = Counter({tokens[i + 1]: bits[i] for i in np.argsort(bits)})  # its most
+    costs = (
+        f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst.most_common(5)
+    )
     yield f"most surprising: {', '.join(costs)}"
     if unknown > 0.2:
         yield "So much of it is unknown that these numbers say little."
@@ -2242,7 +2233,7 @@ def describe_surprise(generator, tokens, bits):
 if writing and (training or asked.score):
     kind = generator.token_kind
     start = detokenize(dataset.test.tokens[:60], kind) if training else ""
-    text_read = text_to_score if asked.score else start
+    text_read = to_score.text if asked.score else start
     tokens_read = tokenize(text_read, kind)
     bits_read = surprisal(generator, tokens_read)
     print("Reading", clean(asked.score) or "the beginning of the test part")
