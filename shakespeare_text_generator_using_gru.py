@@ -40,7 +40,6 @@ import base64
 import difflib
 import faulthandler
 import hashlib
-import html
 import io
 import json
 import math
@@ -2483,16 +2482,12 @@ def make_page(template, generator, report):
 templates = find_data("page.html") if CELL == "gru" else []
 if writing and templates and (training or asked.page):
     page = make_page(templates[0].read_text("utf-8"), generator, report)
+elif training:
+    print("No page is made: it takes a GRU, and a file data/page.html.")
+elif asked.page:
+    raise UserError("no page: it takes a GRU, and a file data/page.html")
 if training and templates:
     folder.write("generator.html", page)
-elif training:
-    print(
-        "No page is made: it takes a GRU, and the file data/page.html, not there now."
-    )
-elif asked.page and not templates:
-    raise UserError(
-        "no page: it takes a GRU, and the file data/page.html, not there now"
-    )
 if writing and templates and asked.page:
     with replacing(Path(asked.page)) as part:
         part.write_text(page, "utf-8")
@@ -2573,8 +2568,7 @@ if training and templates:
 if training and trainer.stopped == "Ctrl-C":
     print("The training was interrupted by Ctrl-C; the same command resumes it.")
     if folder.checkpoint.exists():
-        megabytes = folder.checkpoint.stat().st_size / 1e6
-        print(f"For that is {folder.checkpoint}, {megabytes:.0f} MB, to delete if not.")
+        print(f"For that is {folder.checkpoint}, to be deleted if nobody resumes it.")
     if not in_notebook:
         sys.exit(130)  # what shells expect of a program that Ctrl-C ended
 
@@ -2592,12 +2586,9 @@ top_p = 0.95  # @param {type: "slider", min: 0.05, max: 1, step: 0.05}
 num_words = 100  # @param {type: "slider", min: 10, max: 500, step: 10}
 download_model = False  # @param {type: "boolean"}
 if writing and in_notebook:
-    from IPython.display import HTML, display
-
     play = replace(settings, prompt=prompt, temperature=temperature, top_p=top_p)
     play = replace(play, num_words=num_words, seed=np.random.randint(10**6))
-    text = html.escape(prompt + "".join(write(generator, play)))
-    display(HTML(f'<p style="white-space: pre-wrap">{text}</p>'))
+    print_pieces(map(clean, chain([prompt], write(generator, play))))
 if download_model and "google.colab" in sys.modules:
     from google.colab import files
 

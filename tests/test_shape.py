@@ -264,7 +264,7 @@ def test_notebook_alone_in_a_folder_runs_from_top_to_bottom(tmp_path):
     assert "test perplexity" in printed and "king" in printed
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 2
     (written,) = notebook.cells[-1].outputs  # of the cell to play with
-    assert "what is love " in written.data["text/html"]
+    assert written.text.startswith("what is love ")
     assert (newest(tmp_path) / "generator.keras").exists()
 
 
