@@ -424,19 +424,15 @@ LOCKS = {}  # what holds the locks of this process, by path
 
 
 def lock(path, mode):
-    """Whether this process alone may write where the file at path is; mode rw or rwc.
+    """Lock the file at path while this process lives; a sqlite3.Error if another has.
 
-    An empty database is a file that can be locked on any system, while a process lives.
+    An empty database is a file that can be locked on any system. Its mode is rw or rwc.
     """
     if path not in LOCKS:
-        try:
-            place = f"{path.absolute().as_uri()}?mode={mode}"
-            file = sqlite3.connect(place, timeout=0, uri=True)
-            file.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            return False
+        place = f"{path.absolute().as_uri()}?mode={mode}"
+        file = sqlite3.connect(place, timeout=0, uri=True)
+        file.execute("BEGIN EXCLUSIVE")
         LOCKS[path] = file
-    return path.exists()  # else its run has ended meanwhile
 
 
 class RunFolder:
@@ -487,10 +483,11 @@ def open_run(corpus, settings):
     with explaining(f"cannot write {above}", "change --output-dir"):
         old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
         for path in chain(old, new):
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, sqlite3.Error):  # where others are at work
                 if path not in old:
                     path.parent.mkdir(parents=True)
-                if lock(path, "rw" if path in old else "rwc"):
+                lock(path, "rw" if path in old else "rwc")
+                if path.exists():  # else its run has ended meanwhile
                     for part in path.parent.glob("*.part*"):  # what was killed left it
                         part.unlink()
                     return RunFolder(path.parent, mark)
