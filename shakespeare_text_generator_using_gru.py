@@ -869,17 +869,14 @@ def split_verse(text):
     marks = [re.escape(c) for c in set(text) if unicodedata.category(c)[0] in "PS"]
     word = f"[^\\s{''.join(marks)}]+"
     word = rf"(?:(?<!\S)['’])?{word}(?:['’-]{word})*"  # 'tis, o'er, grey-eyed
-    tokens, left, spaces = [], "\n", ""
-    for found in re.finditer(rf"{word}| +|\s|(\S)\1*", text):
-        token = sys.intern(found[0])
-        if token[0] == " ":
-            spaces = token
-            continue
+    tokens, left, body = [], "\n", text.rstrip(" ")
+    for found in re.finditer(rf"( *)({word}|\s|(\S)\3*)", body):
+        spaces, token = found[1], sys.intern(found[2])
         if spaces != " " * takes_space(left, token):
             tokens += list(spaces) or [GLUE]
         tokens.append(token)
-        left, spaces = token, ""
-    return tokens + list(spaces)
+        left = token
+    return tokens + list(text[len(body) :])
 
 
 # %%
@@ -892,8 +889,7 @@ TOKENIZERS = {  # how a text is split, and where a space goes without saying
 
 def tokenize(text, token_kind):
     """The tokens of a text, a list of strings."""
-    split, _ = TOKENIZERS[token_kind]
-    return split(text)
+    return TOKENIZERS[token_kind][0](text)
 
 
 def spell(tokens, token_kind, left="\n"):
