@@ -2314,15 +2314,13 @@ def read_gates(generator, token_ids):
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Drawing what it reads
 def find_fonts(text):
-    """Names of fonts, first of one that has all letters of a text, if there is one."""
-    from matplotlib import font_manager
+    """Names of fonts, the last of one that has all letters of a text if there is one."""
+    from matplotlib.font_manager import fontManager, get_font
 
-    fonts = font_manager.fontManager.ttflist
-    for font in sorted(fonts, key=lambda font: font.name != "DejaVu Sans"):
+    for font in reversed(fontManager.ttflist):  # the system's, then matplotlib's own
         with suppress(Exception):  # a font that cannot be read
-            letters = font_manager.get_font(font.fname).get_charmap()
-            if {ord(letter) for letter in text} <= letters.keys():
-                return [font.name, "DejaVu Sans"]
+            if {*map(ord, text)} <= get_font(font.fname).get_charmap().keys():
+                return ["DejaVu Sans", font.name]
     return ["DejaVu Sans"]
 
 
