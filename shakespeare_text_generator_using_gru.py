@@ -40,7 +40,6 @@ import base64
 import difflib
 import faulthandler
 import hashlib
-import html
 import io
 import json
 import math
@@ -77,11 +76,27 @@ class UserError(Exception):
     """A mistake that the user can mend: says what is wrong and what to do about it."""
 
 
+@contextmanager
+def explaining(problem, advice, kinds=OSError):
+    """Whatever goes wrong within is a UserError: problem (reason): advice."""
+    try:
+        yield
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = reason or type(error).__name__
+        raise UserError(f"{problem} ({reason}): {advice}") from None
+
+
 def clean(text):
     """A text whose control characters, which could command a terminal, are U+FFFD."""
     bad = {c for c in text if unicodedata.category(c)[0] == "C"}
     bad -= {*"\n\t\u200c\u200d"}  # the last two join letters, as in Persian
     return text.translate({ord(character): "\ufffd" for character in bad})
+
+
+def hash_text(text):
+    """The SHA-256 of a text."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 LOST = "UnavailableError", "DeadlineExceededError", "AbortedError", "CancelledError"
@@ -90,8 +105,7 @@ LOST = "UnavailableError", "DeadlineExceededError", "AbortedError", "CancelledEr
 def report_error(kind, error, trace, checkpoint=None):
     """End with one line and, at a user's mistake, code 2; our bugs keep their trace."""
     code, line = 1, f"error: {' '.join(str(error).split())}"
-    resumes = checkpoint and checkpoint.exists()
-    advice = ": the same command resumes" if resumes else ""
+    advice = ": the same command resumes" if checkpoint and checkpoint.exists() else ""
     if issubclass(kind, KeyboardInterrupt):
         code, line = 130, f"stopped by Ctrl-C{advice}"
     elif issubclass(kind, MemoryError) or kind.__name__ == "ResourceExhaustedError":
@@ -114,7 +128,7 @@ def report_error(kind, error, trace, checkpoint=None):
     sys.exit(code)
 
 
-DATE = 1980, 1, 1, 0, 0, 0, 1, 1, 0  # the first that a zip file can have
+FIRST_DAY = time.struct_time((1980, 1, 1, 0, 0, 0, 1, 1, 0))  # that zip files know
 
 
 @contextmanager
@@ -123,24 +137,32 @@ def replacing(path):
     part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     localtime = time.localtime
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
-        time.localtime = lambda *_: time.struct_time(DATE)  # of a zip file's members
-        yield part
-        with part.open("rb+") as file:  # on the disk before it has its name
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        with suppress(PermissionError):  # Windows opens no folders
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        message = f"cannot write {path} ({reason}): make room, or change --output-dir"
-        raise UserError(message) from None
+        with explaining(f"cannot write {path}", "make room, or change --output-dir"):
+            path.parent.mkdir(parents=True, exist_ok=True)  # it may have vanished
+            time.localtime = lambda *_: FIRST_DAY  # of the members of a zip file
+            yield part
+            with part.open("rb+") as file:  # on the disk before it has its name
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            with suppress(PermissionError):  # Windows opens no folders
+                folder = os.open(path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
     finally:
         time.localtime = localtime
         with suppress(OSError):
             part.unlink()
+
+
+def save(path, content):
+    """Write a text or bytes to a file; where that fails, say so and go on."""
+    if isinstance(content, str):
+        content = content.encode(errors="replace")
+    try:
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except UserError as error:
+        print(f"Warning: {error}")
 
 
 ENDINGS = ["SIGINT", "SIGTERM", "SIGHUP"]  # Windows has no last one
@@ -277,16 +299,15 @@ def check_limits(settings):
     """Raise a UserError if a setting is none of the values that are allowed."""
     for field in fields(settings):
         _, _, limits = field.metadata["about"]
-        value = getattr(settings, field.name)
+        value, allowed = getattr(settings, field.name), ""
         kind = int if field.type is float and type(value) is int else field.type
         if type(value) is not kind:
             raise UserError(f"{option(field.name)} {value!r}: not {kind.__name__}")
-        if limits and field.type is str:
-            good, allowed = value in limits, " or ".join(limits)
-        elif limits:
-            good = limits[0] <= value <= limits[1]
+        if field.type is str and limits and value not in limits:
+            allowed = " or ".join(limits)
+        elif field.type is not str and limits and not limits[0] <= value <= limits[1]:
             allowed = f"{limits[0]:,} to {limits[1]:,}"
-        if limits and not good:
+        if allowed:
             raise UserError(f"{option(field.name)} {value}: give {allowed}")
     if settings.validation_share + settings.test_share > 0.9:
         raise UserError("--validation-share and --test-share: together at most 0.9")
@@ -296,34 +317,30 @@ class OptionParser(argparse.ArgumentParser):
     """argparse, but a mistake is one line that says what to do, not the whole usage."""
 
     def error(self, message):
-        word = message.rpartition(": ")[2].split(" ")[0]
         advice = "--help lists the options"
-        if message.startswith("unrecognized arguments"):
-            known, name = [*self._option_string_actions], word.split("=")[0]
-            if near := difflib.get_close_matches(name, known, 1):
-                advice = f"did you mean {near[0]}?"
-            elif not word.startswith("-"):
-                advice = f"for a text of yours: --corpus {word}"
+        word = message.rpartition(": ")[2].split(" ")[0]
+        known = [*self._option_string_actions]
+        near = difflib.get_close_matches(word.split("=")[0], known, 1)
+        if near and message.startswith("unrecognized"):
+            advice = f"did you mean {near[0]}?"
+        elif message.startswith("unrecognized") and not word.startswith("-"):
+            advice = f"for a text of yours: --corpus {word}"
         raise UserError(f"{message}; {advice}")
 
 
-def make_parser(*groups):
-    """A parser of the options in these groups of settings; without groups, of all."""
+def make_parser():
+    """The parser of the command line: an option for each setting."""
     parser = OptionParser(
         description="Train a GRU on Shakespeare, and write. Defaults are in brackets.",
         usage="%(prog)s [options]",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
         argument_default=argparse.SUPPRESS,  # what is not given is left to Settings
         allow_abbrev=False,
-        add_help=not groups,
     )
-    sections = {}
+    groups = [RUN, DATA, NET, FIT, WRITE, DRAW]
+    sections = {group: parser.add_argument_group(group) for group in groups}
     for field in fields(Settings):
         group, meaning, limits = field.metadata["about"]
-        if groups and group not in groups:
-            continue
-        if group not in sections:
-            sections[group] = parser.add_argument_group(group)
         details = dict(action="store_true")
         if field.type is not bool:
             kinds = {int: "N", float: "X", str: "|".join(map(str, limits)) or "TEXT"}
@@ -415,19 +432,15 @@ LOCKS = {}  # what holds the locks of this process, by path
 
 
 def lock(path, mode):
-    """Whether this process alone may write where the file at path is; mode rw or rwc.
+    """Lock the file at path while this process lives; a sqlite3.Error if another has.
 
-    An empty database is a file that can be locked on any system, while a process lives.
+    An empty database is a file that can be locked on any system. Its mode is rw or rwc.
     """
     if path not in LOCKS:
-        try:
-            place = f"{path.absolute().as_uri()}?mode={mode}"
-            file = sqlite3.connect(place, timeout=0, uri=True)
-            file.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error:
-            return False
+        place = f"{path.absolute().as_uri()}?mode={mode}"
+        file = sqlite3.connect(place, timeout=0, uri=True)
+        file.execute("BEGIN EXCLUSIVE")
         LOCKS[path] = file
-    return path.exists()  # else its run has ended meanwhile
 
 
 class RunFolder:
@@ -437,17 +450,9 @@ class RunFolder:
         self.path, self.mark = path, path / mark
         self.checkpoint = path / "checkpoint.npz"
 
-    def save(self, name, write):
-        """Let write(path) make a file; where that fails, say so and go on."""
-        try:
-            with replacing(self.path / name) as part:
-                write(part)
-        except UserError as error:
-            print(f"Warning: {error}")
-
-    def write(self, name, text):
-        """Write a text file."""
-        self.save(name, lambda part: part.write_text(text, "utf-8", "replace"))
+    def write(self, name, content):
+        """Write a text or bytes to a file of this name."""
+        save(self.path / name, content)
 
     def write_rows(self, name, rows):
         """Write rows, dictionaries with the same keys, as CSV."""
@@ -460,7 +465,7 @@ class RunFolder:
         image = io.BytesIO()
         with warnings.catch_warnings(action="ignore"):  # of letters no font has
             figure.savefig(image, dpi=110)
-        self.save(name, lambda part: part.write_bytes(image.getvalue()))
+        self.write(name, image.getvalue())
         if show:
             from IPython.display import Image, display
 
@@ -481,26 +486,37 @@ def open_run(corpus, settings, is_chief=True):
     """
     names = ["seed", *names_in(DATA, NET, FIT)]
     run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
-    mark = f"unfinished-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+    mark = f"unfinished-{hash_text(run)[:12]}"
     above = Path(settings.output_dir)
     title = re.sub(r"[^\w.-]+", "-", corpus.name)[-40:].strip("-")
     name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title}-{settings.preset}"
     new = (above / f"{name}{suffix}" / mark for suffix in chain([""], count(-2, -1)))
-    try:
+    with explaining(f"cannot write {above}", "change --output-dir"):
         old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
         if not is_chief:
             return RunFolder((old or [above / name / mark])[0].parent, mark)
         for path in chain(old, new):
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, sqlite3.Error):  # where others are at work
                 if path not in old:
                     path.parent.mkdir(parents=True)
-                if lock(path, "rw" if path in old else "rwc"):
+                lock(path, "rw" if path in old else "rwc")
+                if path.exists():  # else its run has ended meanwhile
                     for part in path.parent.glob("*.part*"):  # what was killed left it
                         part.unlink()
                     return RunFolder(path.parent, mark)
-    except OSError as error:
-        message = f"cannot write {above} ({error.strerror}): change --output-dir"
-        raise UserError(message) from None
+
+
+# %% [markdown]
+# In the notebook, write options into the list below, for example
+# `["--epochs", "4", "--prompt", "to be"]`, and run all cells again. In Colab, mount Drive (in
+# the *Files* panel) and add `"--output-dir", "/content/drive/MyDrive/runs"` to keep what is
+# trained.
+
+# %%
+options = ["--preset", "quick"] if in_notebook else sys.argv[1:]
+given = read_options(options if running else [])
+asked = choose_settings(given)
+training, writing = running and not asked.load, running
 
 
 # %% jupyter={"source_hidden": true} cellView="form"
@@ -524,17 +540,6 @@ def find_machines():
         raise UserError(f"TF_CONFIG is not of the form {form}") from None
 
 
-# %% [markdown]
-# In the notebook, write options into the list below, for example
-# `["--epochs", "4", "--prompt", "to be"]`, and run all cells again. In Colab, mount Drive (in
-# the *Files* panel) and add `"--output-dir", "/content/drive/MyDrive/runs"` to keep what is
-# trained.
-
-# %%
-options = ["--preset", "quick"] if in_notebook else sys.argv[1:]
-given = read_options(options if running else [])
-asked = choose_settings(given)
-training, writing = running and not asked.load, running
 num_machines, is_chief = find_machines() if training else (1, True)
 if num_machines > 1:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # our line says when one is lost
@@ -675,22 +680,18 @@ def find_data(name):
 
 def fetch(name, fresh=False):
     """The bytes of a named corpus or a URL: from a folder data/, or downloaded."""
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
-    path = Path("data", f"{name if name in ADDRESSES else digest[:16]}.txt")
-    again = fresh and name not in ADDRESSES
-    for place in [] if again else find_data(path.name):
+    stem = name if name in ADDRESSES else hash_text(name)[:16]
+    path = Path("data", f"{stem}.txt")
+    for place in [] if fresh and stem != name else find_data(path.name):
         with suppress(OSError, DownloadError):
             content = check_content(place.read_bytes(), name)
             print("Reading", place)
             return content
     content = check_content(download_corpus(name), name)
-    try:
-        if name in ADDRESSES and path.exists():
-            raise UserError(f"{path} is another text and left alone")
-        with replacing(path) as part:
-            part.write_bytes(content)
-    except UserError as error:
-        print(f"Warning: {error}; the download is not kept")
+    if name in ADDRESSES and path.exists():
+        print(f"Warning: {path} is another text and left alone")
+    else:
+        save(path, content)
     return content
 
 
@@ -699,20 +700,18 @@ def read_files(name, option="--corpus"):
 
     Of a folder these are all .txt and .md files in it and below, in order of their paths.
     """
-    path = Path(name)
-    try:
-        files = [path]
-        if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix in [".txt", ".md"])
+    files = [Path(name)]
+    with explaining(f"cannot read {name}", f"give {option} a text file"):
+        if files[0].is_dir():
+            files = sorted(
+                f for f in files[0].rglob("*") if f.suffix in [".txt", ".md"]
+            )
         runs = {f.parent for f in files if (f.parent / "report.json").exists()}
         own = {folder / "samples.txt" for folder in runs}  # nobody learns from these
         files = [file for file in files if file not in own]
         if not files or not all(file.is_file() for file in files):
             raise FileNotFoundError(2, "no text there")
         return [(file, file.read_bytes()) for file in files]
-    except OSError as error:
-        message = f"cannot read {name} ({error.strerror}): give {option} a text file"
-        raise UserError(message) from None
 
 
 def guess_encoding(content):
@@ -724,9 +723,8 @@ def guess_encoding(content):
     if not guesses:
         return "it is a binary file: give a text"
     start = len(re.match(rb"[\0-\x7f]*", content)[0])  # of what is not ASCII
-    readings = [(guess.encoding, str(guess)[start : start + 30]) for guess in guesses]
-    names = " or ".join(f"{name}, which reads {text!r}" for name, text in readings)
-    return f"perhaps {names}; name the right one with --encoding"
+    readings = [f"{g.encoding}, which reads {str(g)[start:][:30]!r}" for g in guesses]
+    return f"perhaps {' or '.join(readings)}; name the right one with --encoding"
 
 
 def decode_text(content, name="the text", encoding=""):
@@ -737,16 +735,17 @@ def decode_text(content, name="the text", encoding=""):
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     expected = encoding or ("UTF-16" if utf16 else "UTF-8")
     known = content.count("\ufffd".encode())
-    try:
+    with explaining(f"cannot read {name}", "correct --encoding", Exception):
         text = content.decode(expected, errors="replace").removeprefix("\ufeff")
-    except (LookupError, ValueError):
-        raise UserError(f"--encoding {expected}: Python has no such encoding") from None
     bad = max(0, text.count("\ufffd") - known)
     if "\0" in text or bad > len(text) / 1000:
         raise UserError(f"{name} is not {expected}: {guess_encoding(content)}")
     if bad:
         print(f"Warning: {clean(str(name))}: {bad:,} bad bytes, each read as U+FFFD")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    markup = name_markup(text)
+    if markup:
+        print(f"Warning: {clean(str(name))} seems to be {markup}, not plain text")
     if re.search(r"[^\w\s\0-\x7f]{999}", text):
         return text  # so many marks on one letter would take hours
     return unicodedata.normalize("NFC", text)
@@ -775,26 +774,22 @@ def cut_notices(text):
     return kept
 
 
-def load_corpus(name, encoding="", fresh=False):
+def load_corpus(name, encoding="", fresh=False, option="--corpus"):
     """The Corpus of a name: in ADDRESSES, a file, a folder or a web address."""
     try:
         named = name in ADDRESSES or "://" in name
-        files = [(name, fetch(name, fresh))] if named else read_files(name)
+        files = [(name, fetch(name, fresh))] if named else read_files(name, option)
     except DownloadError as error:
         if not ADDRESSES.get(name):
-            raise UserError(f"no {name} ({error}): give --corpus a file") from None
+            raise UserError(f"no {name} ({error}): give {option} a file") from None
         print(f"WARNING: NO DOWNLOAD ({error}): THE SONNETS ARE USED INSTEAD.")
         print("Their 17,000 words teach little. For a text of your own: --corpus FILE")
         return load_corpus("sonnets")
     if len(files) > 1:
         print(f"Reading {len(files)} files of the folder {clean(name)}")
     texts = [decode_text(content, path, encoding) for path, content in files]
-    for (path, _), text in zip(files, texts):
-        if kind := name_markup(text):
-            print(f"Warning: {clean(str(path))} seems to be {kind}, not plain text")
     text = cut_notices("\n".join(texts))
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return Corpus(clean(name), text, digest)
+    return Corpus(clean(name), text, hash_text(text))
 
 
 UNSPACED = "CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"
@@ -821,22 +816,15 @@ def find_model(name, finished=False):
     return max(models, key=os.path.getmtime, default=path)
 
 
-@contextmanager
 def refusing(path):
-    """Whatever goes wrong within, with a strange file, is a UserError of one line."""
-    if not os.path.isfile(path):
-        raise UserError(f"there is no file {path}: train first, or correct its name")
-    reason = ""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-    if reason:
-        raise UserError(f"{path} is damaged or no generator ({reason}): give another")
+    """What goes wrong within is a UserError about the strange file at path."""
+    return explaining(f"{path} is damaged or no generator", "give another", Exception)
 
 
 def read_members(path):
     """The vocabulary, report and self-check in a model file, and its weights' bytes."""
+    if not os.path.isfile(path):
+        raise UserError(f"there is no file {path}: train first, or correct its name")
     names = "vocabulary.json", "report.json", "check.json"
     with refusing(path), zipfile.ZipFile(path) as file:
         sizes = {member.filename: member.file_size for member in file.infolist()}
@@ -844,14 +832,11 @@ def read_members(path):
         if sum(sizes.values()) > limit or max(sizes[name] for name in names) > 2e7:
             raise ValueError("it unpacks to far too much")
         vocabulary, report, check = (json.loads(file.read(name)) for name in names)
-        if not is_list(vocabulary, str) or not is_list(check["token_ids"], int):
-            raise ValueError("it has no list of words, or no self-check")
-        if "" in vocabulary:
-            raise ValueError("it has an empty word")
-        unknown = {*report["settings"]} - {field.name for field in fields(Settings)}
-        if unknown:
-            raise ValueError(f"of another version, with the setting {min(unknown)}")
-        Settings(**report["settings"])
+        if not is_list(vocabulary, str) or "" in vocabulary:
+            raise ValueError("it has no list of words")
+        if not is_list(check["token_ids"], int):
+            raise ValueError("it has no self-check")
+        Settings(**report["settings"])  # an unknown or bad one is an error
         return vocabulary, report, check, file.read("model.weights.h5")
 
 
@@ -863,10 +848,8 @@ def read_start(path):
     return vocabulary, report, Settings(**report["settings"])
 
 
-if running and asked.score:
-    files = read_files(asked.score, "--score")
-    texts = [decode_text(content, path, asked.encoding) for path, content in files]
-    text_to_score = "\n".join(texts)
+if running and asked.score:  # now, as a mistake is best told before the training
+    to_score = load_corpus(asked.score, asked.encoding, option="--score")
 
 # %%
 if training:
@@ -927,17 +910,14 @@ def split_verse(text):
     marks = [re.escape(c) for c in set(text) if unicodedata.category(c)[0] in "PS"]
     word = f"[^\\s{''.join(marks)}]+"
     word = rf"(?:(?<!\S)['’])?{word}(?:['’-]{word})*"  # 'tis, o'er, grey-eyed
-    tokens, left, spaces = [], "\n", ""
-    for found in re.finditer(rf"{word}| +|\s|(\S)\1*", text):
-        token = sys.intern(found[0])
-        if token[0] == " ":
-            spaces = token
-            continue
+    tokens, left, body = [], "\n", text.rstrip(" ")
+    for found in re.finditer(rf"( *)({word}|\s|(\S)\3*)", body):
+        spaces, token = found[1], sys.intern(found[2])
         if spaces != " " * takes_space(left, token):
             tokens += list(spaces) or [GLUE]
         tokens.append(token)
-        left, spaces = token, ""
-    return tokens + list(spaces)
+        left = token
+    return tokens + list(text[len(body) :])
 
 
 # %%
@@ -950,8 +930,7 @@ TOKENIZERS = {  # how a text is split, and where a space goes without saying
 
 def tokenize(text, token_kind):
     """The tokens of a text, a list of strings."""
-    split, _ = TOKENIZERS[token_kind]
-    return split(text)
+    return TOKENIZERS[token_kind][0](text)
 
 
 def spell(tokens, token_kind, left="\n"):
@@ -2102,19 +2081,17 @@ def adopt(network, generator, dataset):
 
     A token that is new to it begins as the mean of those with the same ending, or of all.
     """
-    known = {token: number for number, token in enumerate(generator.vocabulary)}
-    table, (_, bias) = generator.embedding, generator.dense
-    alike = defaultdict(list)
-    for token, number in known.items():
-        alike[token[-3:]].append(number)
-    rows, mean = [], (table.mean(axis=0), bias.mean())
-    for token in dataset.vocabulary:
-        group = [known[token]] if token in known else alike.get(token[-3:])
-        rows.append((table[group].mean(axis=0), bias[group].mean()) if group else mean)
-    vectors, biases = map(np.stack, zip(*rows))
-    network.words.assign(vectors)
+    learnt = np.column_stack([generator.embedding, generator.dense[1]])  # and the bias
+    known, alike = dict(zip(generator.vocabulary, learnt)), defaultdict(list)
+    for token, row in known.items():
+        alike[token[-3:]].append(row)
+    means = {ending: np.mean(rows, axis=0) for ending, rows in alike.items()}
+    mean = learnt.mean(axis=0)
+    rows = [known.get(t, means.get(t[-3:], mean)) for t in dataset.vocabulary]
+    rows = np.stack(rows)
+    network.words.assign(rows[:, :-1])
     network.affixes.assign(0 * network.affixes)  # their share is in the vectors
-    network.bias.assign(biases)
+    network.bias.assign(rows[:, -1])
     for cell, weights in zip(network.cells, generator.cells):
         cell.set_weights(weights)
     if network.projection is not None:
@@ -2146,7 +2123,7 @@ if training:
         print("   ", " / ".join((settings.prompt + "".join(line)).split("\n")))
     if trainer.stopped:
         print("Training ended early:", trainer.stopped)
-    if not is_chief:
+    if not is_chief and not in_notebook:
         sys.exit(130 if trainer.stopped == "Ctrl-C" else 0)
 
 # %% [markdown]
@@ -2390,9 +2367,10 @@ def describe_surprise(generator, tokens, bits):
     numbers["perplexity_with_unknown_words_spelled"] = perplexity(bits * math.log(2))
     numbers["bits_per_character"] = float(bits.sum()) / characters
     yield from describe(numbers)
-    worst = {tokens[i + 1]: bits[i] for i in np.argsort(bits)}  # of each its most
-    worst = sorted(worst.items(), key=lambda item: -item[1])[:5]
-    costs = (f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst)
+    worst = Counter({tokens[i + 1]: bits[i] for i in np.argsort(bits)})  # its most
+    costs = (
+        f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst.most_common(5)
+    )
     yield f"most surprising: {', '.join(costs)}"
     if unknown > 0.2:
         yield "So much of it is unknown that these numbers say little."
@@ -2402,7 +2380,7 @@ def describe_surprise(generator, tokens, bits):
 if writing and (training or asked.score):
     kind = generator.token_kind
     start = detokenize(dataset.test.tokens[:60], kind) if training else ""
-    text_read = text_to_score if asked.score else start
+    text_read = to_score.text if asked.score else start
     tokens_read = tokenize(text_read, kind)
     bits_read = surprisal(generator, tokens_read)
     print("Reading", clean(asked.score) or "the beginning of the test part")
@@ -2491,15 +2469,13 @@ def read_gates(generator, token_ids):
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Drawing what it reads
 def find_fonts(text):
-    """Names of fonts, first of one that has all letters of a text, if there is one."""
-    from matplotlib import font_manager
+    """Names of fonts, the last of one that has all letters of a text if there is one."""
+    from matplotlib.font_manager import fontManager, get_font
 
-    fonts = font_manager.fontManager.ttflist
-    for font in sorted(fonts, key=lambda font: font.name != "DejaVu Sans"):
+    for font in reversed(fontManager.ttflist):  # the system's, then matplotlib's own
         with suppress(Exception):  # a font that cannot be read
-            letters = font_manager.get_font(font.fname).get_charmap()
-            if {ord(letter) for letter in text} <= letters.keys():
-                return [font.name, "DejaVu Sans"]
+            if {*map(ord, text)} <= get_font(font.fname).get_charmap().keys():
+                return ["DejaVu Sans", font.name]
     return ["DejaVu Sans"]
 
 
@@ -2546,43 +2522,35 @@ if looking and CELL == "gru":
 
 
 # %%
-Source = namedtuple("Source", "words places")  # places: of each word, an array
-
-
 def index_words(text):
-    """A Source of a text, in which runs of words are found fast."""
-    words, places = text.split(), defaultdict(list)
-    for place, word in enumerate(words):
+    """The places of each word in a text, a dictionary of arrays."""
+    places = defaultdict(list)
+    for place, word in enumerate(text.split()):
         places[word].append(place)
-    places = {word: np.array(numbers) for word, numbers in places.items()}
-    return Source(np.array([*words, ""], object), places)
+    return {word: np.array(numbers) for word, numbers in places.items()}
 
 
 def match_lengths(words, source):
     """For each word, how many words up to it stand in the source as one run."""
-    length, nowhere = 0, np.zeros(0, int)
-    places, lengths = nowhere, []
-    for number, word in enumerate(words):
-        places = places[source.words[places + 1] == word] + 1
-        length = length + 1 if len(places) else 0
-        found = nowhere if length else source.places.get(word, nowhere)
-        while len(found):  # a run that begins anew, word by word backwards
-            places, length = found, length + 1
-            before = words[number - length] if number >= length else None
-            found = found[found >= length]
-            found = found[source.words[found - length] == before]
-        lengths.append(length)
+    runs = np.zeros(sum(map(len, source.values())) + 1, np.int32)
+    ends, lengths = np.zeros(0, int), []
+    for word in words:
+        places = source.get(word, np.zeros(0, int))
+        found = runs[places] + 1  # each goes on with the run that ends before it
+        runs[ends] = 0
+        ends = places + 1
+        runs[ends] = found
+        lengths.append(found.max(initial=0))
     return lengths
 
 
 def find_copies(text, source):
     """The longest run of a text's words that a source has, and the share of its 5-grams."""
     words = text.split()
-    lengths = match_lengths(words, source)
-    end = int(np.argmax(lengths)) + 1 if words else 0
-    longest = words[end - max(lengths, default=0) : end]
-    share = float(np.mean(np.array(lengths[4:]) >= 5)) if len(words) > 4 else None
-    return " ".join(longest), share
+    lengths = np.array([0, *match_lengths(words, source)])
+    end = lengths.argmax()
+    share = float(np.mean(lengths[5:] >= 5)) if len(words) > 4 else None
+    return " ".join(words[end - lengths[end] : end]), share
 
 
 def describe_copies(text, source):
@@ -2660,16 +2628,12 @@ def make_page(template, generator, report):
 templates = find_data("page.html") if CELL == "gru" else []
 if writing and templates and (training or asked.page):
     page = make_page(templates[0].read_text("utf-8"), generator, report)
+elif training:
+    print("No page is made: it takes a GRU, and a file data/page.html.")
+elif asked.page:
+    raise UserError("no page: it takes a GRU, and a file data/page.html")
 if training and templates:
     folder.write("generator.html", page)
-elif training:
-    print(
-        "No page is made: it takes a GRU, and the file data/page.html, not there now."
-    )
-elif asked.page and not templates:
-    raise UserError(
-        "no page: it takes a GRU, and the file data/page.html, not there now"
-    )
 if writing and templates and asked.page:
     with replacing(Path(asked.page)) as part:
         part.write_text(page, "utf-8")
@@ -2686,13 +2650,12 @@ if writing and templates and asked.page:
 # @title The conversation
 def change_settings(settings, line):
     """The settings after a line such as "/temperature 0.7"; says what is amiss."""
-    name, _, value = line[1:].replace("-", "_").partition(" ")
-    if name in names_in(DRAW) and not value:
-        print(getattr(settings, name))
-        return settings
     try:
-        given = make_parser(DRAW).parse_args(("--" + line[1:]).split(maxsplit=1))
-        return replace(settings, **vars(given))
+        argument = "--" + line[1:].replace(" ", "=", 1)
+        given = vars(make_parser().parse_args([argument]))
+        if not {*given} <= {*names_in(DRAW)}:
+            raise UserError(f"{line} changes nothing here; /help lists what does")
+        return replace(settings, **given)
     except UserError as error:
         print(str(error).replace("--", "/"))
         return settings
@@ -2703,6 +2666,7 @@ def converse(generator, settings, source):
     with suppress(ImportError):
         import readline  # gives input() line editing and a history
     talk, prompt, text = "", settings.prompt, ""
+    names = {f"/{option(name)[2:]}": name for name in names_in(DRAW)}
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "")
@@ -2713,12 +2677,13 @@ def converse(generator, settings, source):
             return
         if command == "/help":
             print("/again  /save FILE  /quit  an empty line: go on")
-            for name in names_in(DRAW):
-                print(f"/{option(name)[2:]} {getattr(settings, name)}")
-        elif command == "/save" and (not value or Path(value).exists()):
-            print("Give /save the name of a new file")
+            print(*(f"{n} {getattr(settings, names[n])}" for n in names), sep="\n")
+        elif command == "/save" and value and not Path(value).exists():
+            save(Path(value), talk)
         elif command == "/save":
-            RunFolder(Path()).write(value, talk)
+            print("Give /save the name of a new file")
+        elif command in names and not value:
+            print(getattr(settings, names[command]))
         elif line.startswith("/") and command != "/again":
             settings = change_settings(settings, line)
         else:
@@ -2749,8 +2714,7 @@ if training and templates:
 if training and trainer.stopped == "Ctrl-C":
     print("The training was interrupted by Ctrl-C; the same command resumes it.")
     if folder.checkpoint.exists():
-        megabytes = folder.checkpoint.stat().st_size / 1e6
-        print(f"For that is {folder.checkpoint}, {megabytes:.0f} MB, to delete if not.")
+        print(f"For that is {folder.checkpoint}, to be deleted if nobody resumes it.")
     if not in_notebook:
         sys.exit(130)  # what shells expect of a program that Ctrl-C ended
 
@@ -2768,12 +2732,9 @@ top_p = 0.95  # @param {type: "slider", min: 0.05, max: 1, step: 0.05}
 num_words = 100  # @param {type: "slider", min: 10, max: 500, step: 10}
 download_model = False  # @param {type: "boolean"}
 if writing and in_notebook:
-    from IPython.display import HTML, display
-
     play = replace(settings, prompt=prompt, temperature=temperature, top_p=top_p)
     play = replace(play, num_words=num_words, seed=np.random.randint(10**6))
-    text = html.escape(prompt + "".join(write(generator, play)))
-    display(HTML(f'<p style="white-space: pre-wrap">{text}</p>'))
+    print_pieces(map(clean, chain([prompt], write(generator, play))))
 if download_model and "google.colab" in sys.modules:
     from google.colab import files
 

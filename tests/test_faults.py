@@ -416,14 +416,18 @@ def test_a_model_with_broken_weights_is_one_line_and_no_crash(
 
 
 STRANGE = {
-    "an empty word": ("vocabulary", lambda words: [*words[:-1], ""], "an empty word"),
+    "an empty word": (
+        "vocabulary",
+        lambda words: [*words[:-1], ""],
+        "no list of words",
+    ),
     "half a token": ("report", lambda r: set_in(r, max_tokens=2.5), "not int"),
     "a text for a number": ("report", lambda r: set_in(r, dropout="x"), "not float"),
-    "a newer version": ("report", lambda r: set_in(r, bigger=1), "the setting bigger"),
+    "a newer version": ("report", lambda r: set_in(r, bigger=1), "argument 'bigger'"),
     "a fraction": (
         "check",
         lambda c: c | {"token_ids": [1.5, 2.5]},
-        "no list of words",
+        "no self-check",
     ),
     "much text": ("report", lambda r: r | {"x": "0" * 21_000_000}, "far too much"),
 }

@@ -125,7 +125,7 @@ CORPUS_MISTAKES = {
     "--corpus toy.txt --max-tokens 40": "give a longer text",
     "--corpus toy.txt --batch-size 10000": "smaller --batch-size",
     "--corpus toy.txt --sequence-length 10000": "smaller --batch-size",
-    "--corpus toy.txt --encoding klingon": "--encoding klingon: Python has no such",
+    "--corpus toy.txt --encoding klingon": "(unknown encoding: klingon): correct --encoding",
     "--corpus toy.txt --batch-size 9 --validation-share 0.001": "smaller --batch-size",
     "--corpus toy.txt --output-dir toy.txt": "change --output-dir",
     "--corpus toy.txt --output-dir toy.txt/runs": "change --output-dir",
