@@ -5,7 +5,7 @@
 
 One GRU of 256 on streams of 64 × 35 words, its output tied to the embedding, dropout on
 both sides of it, a bias from the words' frequencies; AdamW with OneCycle and clipping; a
-sampled softmax of 1,024 log-uniform samples, each logit corrected by its log odds. After
+sampled softmax of 1,024 log-uniform samples, their logits corrected by their log odds. After
 so many CPU seconds on one thread the validation part is scored by the full softmax. `tune`
 tries all of GRID for SECONDS (120); RATE and DROPOUT are the best. It takes PyTorch and
 NumPy, not TensorFlow, and may run in an environment of its own.
@@ -67,10 +67,10 @@ def sampled_loss(network, inputs, targets, state):
     vectors, rows, table = network.embedding(ids).split(sizes)  # at once, as it is fast
     outputs, state = network(vectors.view(*inputs.shape, SIZE), state)
     outputs, targets = outputs.flatten(0, 1), targets.flatten()
-    bias = network.bias - log_odds(torch.arange(size), size)
-    logits = functional.linear(outputs, table, bias[sample])
+    bias = network.bias[sample] - log_odds(sample, size)
+    logits = functional.linear(outputs, table, bias)
     logits = logits.masked_fill(sample == targets[:, None], -math.inf)
-    chosen = (outputs * rows).sum(1) + bias[targets]
+    chosen = (outputs * rows).sum(1) + network.bias[targets]
     nats = torch.cat([chosen[:, None], logits], 1).logsumexp(1) - chosen
     return nats.mean(), state.detach()
 

@@ -168,7 +168,8 @@ def test_classic_learns_the_words_that_it_is_scored_on(tmp_path, monkeypatch):
     assert (len(ours), len(theirs)) == (3, 2)
     for rows in [ours, theirs]:
         assert rows[0][0] < rows[-1][0]  # the seconds add up
-        assert all(perplexity < unigram for perplexity in rows[-1][1:])
+        assert rows[-1][1] < rows[0][1]
+        assert max(rows[-1][2:]) < unigram
     _, running, training, _ = ours[1]
     assert classic.first_as_good(ours, running, training) == (2, ours[1][0])
     assert classic.first_as_good(ours, 1, 1) is None
@@ -208,7 +209,7 @@ def test_learning_on_adapts_and_a_rate_of_nothing_scores(toy_generator, toy_data
     assert same == pytest.approx(plain, rel=1e-4)
     text = np.tile(ids[:30], 10)
     plain = program.perplexity(program.score(toy_generator, text))
-    assert adaptive.evaluate_dynamically(toy_generator, toy_dataset, text, 1.0) < plain
+    assert adaptive.evaluate_dynamically(toy_generator, toy_dataset, text, 0.1) < plain
 
 
 def test_random_windows_are_read_side_by_side(toy_generator, toy_dataset, monkeypatch):
