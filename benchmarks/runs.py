@@ -40,14 +40,16 @@ def run_measured(*command):
 
 
 def run_script(*options):
-    """The report of a run with these options, with its "history" and "peak_memory_mb"."""
+    """The report of a run, with its "generator", "history" and "peak_memory_mb"."""
     with tempfile.TemporaryDirectory() as folder:
-        command = sys.executable, program.__file__, *options, "--output-dir", folder
-        memory = run_measured(*command)
+        options = *map(str, options), "--output-dir", folder
+        memory = run_measured(sys.executable, program.__file__, *options)
         (run,) = Path(folder).iterdir()
         report = json.loads((run / "report.json").read_text())
         rows = list(csv.DictReader((run / "history.csv").open()))
-        return report | {"history": rows, "peak_memory_mb": memory}
+        generator, _ = program.load_generator(run / "generator.keras")
+        more = {"generator": generator, "history": rows, "peak_memory_mb": memory}
+        return report | more
 
 
 def train_only(token_ids, vocabulary):
