@@ -37,7 +37,7 @@ def evaluate_dynamically(generator, dataset, ids, rate):
         inputs = ids[None, start : start + LENGTH][:, : len(ids) - 1 - start]
         targets = ids[None, start + 1 : start + LENGTH + 1]
         loss, states = trainer.run_train_step(inputs, targets, states)
-        nats += [float(loss)] * targets.size
+        nats += [float(loss[0])] * targets.size
     return program.perplexity(nats)
 
 

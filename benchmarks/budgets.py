@@ -30,13 +30,14 @@ def train_ours(dataset, settings, seconds):
     """A Trainer after so many CPU seconds of steps, and their number."""
     trainer = program.Trainer(dataset, program.replace(settings, epochs=10**4))
     program.plan_training(trainer)  # compiles; its steps are undone
+    nobody = program.np.zeros(len(program.ENDINGS), "float32")  # has pressed Ctrl-C
     epoch, step, spent, start = 0, 0, 0, time.process_time()
     while spent < seconds:
         batches, states = trainer.begin_epoch(epoch), trainer.begin()
         for inputs, targets in batches:
             rate = program.learning_rate(spent, seconds, settings.learning_rate)
             trainer.optimizer.learning_rate = rate
-            _, states = trainer.run_train_step(inputs, targets, states)
+            _, states = trainer.run_train_step(inputs, targets, states, nobody)
             step, spent = step + 1, time.process_time() - start
             if spent >= seconds:
                 break
