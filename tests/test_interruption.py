@@ -270,9 +270,9 @@ def test_ctrl_c_within_an_epoch_ends_it_and_is_not_saved(tmp_path):
     next(rows)
 
     def interrupted(*batch):
-        steps.append(step(*batch))
-        if len(steps) == 3:
+        if len(steps) == 2:
             interrupt()
+        steps.append(step(*batch))
         return steps[-1]
 
     trainer.run_train_step = interrupted

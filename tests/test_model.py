@@ -121,7 +121,8 @@ def test_reading_goes_on_from_any_states_and_leaves_them_as_they_were():
     for _ in range(2):
         *_, (output, _) = program.read(generator, ids[3:], middle)
         logits = output @ generator.dense[0] + generator.dense[1]
-        np.testing.assert_array_equal(logits, logits_of(generator, ids)[-1])
+        expected = logits_of(generator, ids)[-1]
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(middle, before)
 
 
@@ -503,7 +504,7 @@ def losses_of(trainer, num_evaluations):
         for _ in range(num_evaluations):
             trainer.evaluate(IDS[1])
         loss, states = trainer.run_train_step(inputs, targets, states)
-        losses.append(float(loss))
+        losses.append(float(loss[0]))
     return losses
 
 
@@ -600,7 +601,8 @@ def test_a_loss_that_is_no_number_ends_the_epoch_and_leaves_the_best():
         steps.append(step(*batch))
         if len(steps) == 4:
             trainer.network.bias.assign(np.full(16, math.nan))
-        return math.nan if len(steps) == 4 else steps[-1][0], steps[-1][1]
+        factors = [math.nan if len(steps) == 4 else 1.0, 1, 1, 1]  # of the loss
+        return steps[-1][0] * factors[: len(steps[-1][0])], steps[-1][1]
 
     trainer.run_train_step = spoil
     (last,) = rows
