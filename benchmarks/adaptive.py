@@ -4,8 +4,8 @@
 
 *Cache*: kneser_ney.py's, of the last 500 words, over the network's probabilities.
 *Dynamic evaluation* (Krause et al. 2018, arXiv 1709.07432): windows of 20 words are scored,
-one after the other, and once it is scored each one is learnt from by a step of plain SGD,
-clipped, full softmax. The weight of the cache and the rate of SGD are the best on the
+one after the other, and once it is scored each one is learnt from by a step of RMSprop,
+clipped, full softmax. The weight of the cache and the rate of RMSprop are the best on the
 validation part, and the test part begins with the generator as it was. Rows of their own:
 no headline has any of this.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from kneser_ney import HEADER, predict_by_generator, print_rows
 from runs import program, read_dataset
 
-RATES, LENGTH = [0.1, 0.3, 1.0], 20
+RATES, LENGTH = [0.0002, 0.0005, 0.001], 20
 
 
 def evaluate_dynamically(generator, dataset, ids, rate):
@@ -30,7 +30,7 @@ def evaluate_dynamically(generator, dataset, ids, rate):
     )
     trainer = program.Trainer(dataset, settings)
     program.adopt(trainer.network, generator, dataset)
-    trainer.optimizer = program.keras.optimizers.SGD(rate)
+    trainer.optimizer = program.keras.optimizers.RMSprop(rate, rho=0.99)
     trainer.optimizer.build(trainer.network.weights)
     states, nats = trainer.begin(), []
     for start in range(0, len(ids) - 1, LENGTH):

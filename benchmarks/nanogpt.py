@@ -8,7 +8,7 @@ are, on the ids of the plays. As its train.py does, they learn from random windo
 full softmax, clipped, with a warm-up and a cosine, here by the clock, so that it ends when
 the MINUTES (4.7) do. The whole of a part is scored in windows that overlap by half: each
 word comes after at least half a block of words, where there are so many. `tune` tries all
-of CHOICES on the validation part; CHOICE is the best. It takes PyTorch and NumPy.
+of CHOICES on the validation part; set CHOICE to the best. It takes PyTorch and NumPy.
 """
 
 import importlib

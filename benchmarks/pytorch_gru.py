@@ -5,9 +5,9 @@
 
 One GRU of 256 on streams of 64 × 35 words, its output tied to the embedding, dropout on
 both sides of it, a bias from the words' frequencies; AdamW with OneCycle and clipping; a
-sampled softmax of 1,024 log-uniform samples, their logits corrected by their log odds. After
+sampled softmax of 1,024 log-uniform samples, their logits less their log odds. After
 so many CPU seconds on one thread the validation part is scored by the full softmax. `tune`
-tries all of GRID for SECONDS (120); RATE and DROPOUT are the best. It takes PyTorch and
+tries all of GRID for SECONDS (120); set RATE and DROPOUT to the best. It takes PyTorch and
 NumPy, not TensorFlow, and may run in an environment of its own.
 """
 
