@@ -9,6 +9,7 @@ import json
 import os
 import runpy
 import shlex
+import shutil
 import sys
 import zipfile
 from dataclasses import fields
@@ -166,13 +167,15 @@ def rewrite(source, target, **members):
 
 
 @pytest.fixture(scope="module")
-def bad_folder(toy_folder):
-    """The toy folder with the texts and models that no run should accept."""
-    (toy_folder / "nothing").mkdir()
-    (toy_folder / "folders" / "play.txt").mkdir(parents=True)
+def bad_folder(toy_folder, tmp_path_factory):
+    """A copy of the toy folder with texts and models that no run should accept."""
+    folder = tmp_path_factory.mktemp("bad") / "toy"
+    shutil.copytree(toy_folder, folder)
+    (folder / "nothing").mkdir()
+    (folder / "folders" / "play.txt").mkdir(parents=True)
     if hasattr(os, "mkfifo"):
-        os.mkfifo(toy_folder / "pipe")
-        (toy_folder / "loop.txt").symlink_to("loop.txt")
+        os.mkfifo(folder / "pipe")
+        (folder / "loop.txt").symlink_to("loop.txt")
     letters = [a + b + c for a in "abcdefgh" for b in "abcdefgh" for c in "abcdefgh"]
     texts = {
         "empty": b"",
@@ -187,12 +190,12 @@ def bad_folder(toy_folder):
         "unique": " ".join(letters).encode(),
     }
     for name, content in texts.items():
-        (toy_folder / f"{name}.txt").write_bytes(content)
+        (folder / f"{name}.txt").write_bytes(content)
 
-    whole = newest(toy_folder) / "generator.keras"
+    whole = newest(folder) / "generator.keras"
     content = whole.read_bytes()
-    (toy_folder / "truncated.keras").write_bytes(content[: len(content) // 2])
-    with zipfile.ZipFile(toy_folder / "foreign.keras", "w") as file:
+    (folder / "truncated.keras").write_bytes(content[: len(content) // 2])
+    with zipfile.ZipFile(folder / "foreign.keras", "w") as file:
         file.writestr("vocabulary.json", "[]")
     arrays = io.BytesIO()
     with h5py.File(arrays, "w") as file:
@@ -216,8 +219,8 @@ def bad_folder(toy_folder):
         "unchecked": {"check_json": None},
     }
     for name, members in changes.items():
-        rewrite(whole, toy_folder / f"{name}.keras", **members)
-    return toy_folder
+        rewrite(whole, folder / f"{name}.keras", **members)
+    return folder
 
 
 def snapshot(folder):
