@@ -24,8 +24,8 @@ from torch.nn import functional
 
 SIZE, BATCH_SIZE, LENGTH, NUM_SAMPLED = 256, 64, 35, 1024
 TICKS = 1000  # of the schedule: it follows the clock, to end when the time does
-GRID = [(rate, dropout) for rate in [0.003, 0.006, 0.012] for dropout in [0.3, 0.5]]
-RATE, DROPOUT = 0.006, 0.3
+GRID = [(rate, dropout) for rate in [0.006, 0.012, 0.024] for dropout in [0.15, 0.3]]
+RATE, DROPOUT = 0.012, 0.15
 
 
 class Network(nn.Module):
