@@ -4,10 +4,10 @@
 
 For three seeds and each budget (60, 120 and 240 CPU seconds on one thread): the validation
 perplexity, in 64 streams by the full softmax, of the script's Trainer with the settings of
-`quick`, which suit about 200 such seconds, and of pytorch_gru.py's network, tuned for 120.
-Both train until the time is over, both schedules end then, and neither's preparing and
-scoring counts. They alternate, each in a process of its own. PYTHON is one that has
-PyTorch, if this one has not.
+`quick`, which suit about 200 such seconds, and of pytorch_gru.py's network, tuned for 120
+and for 240. Both train until the time is over, both schedules end then, and neither's
+preparing and scoring counts. They alternate, each in a process of its own. PYTHON is one
+that has PyTorch, if this one has not.
 """
 
 import argparse

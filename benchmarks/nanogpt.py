@@ -30,7 +30,7 @@ CHOICES = [  # width, dropout, peak rate
     (64, 0.0, 8e-3),
     (256, 0.0, 2e-3),
 ]
-CHOICE = CHOICES[0]
+CHOICE = CHOICES[3]
 
 
 def draw_batch(ids, random):

@@ -7,7 +7,7 @@ One GRU of 256 on streams of 64 × 35 words, its output tied to the embedding, d
 both sides of it, a bias from the words' frequencies; AdamW with OneCycle and clipping; a
 sampled softmax of 1,024 log-uniform samples, their logits less their log odds. After
 so many CPU seconds on one thread the validation part is scored by the full softmax. `tune`
-tries all of GRID for SECONDS (120); set RATE and DROPOUT to the best. It takes PyTorch and
+tries all of GRID for SECONDS (120); let `choose` return the best. It takes PyTorch and
 NumPy, not TensorFlow, and may run in an environment of its own.
 """
 
@@ -25,7 +25,11 @@ from torch.nn import functional
 SIZE, BATCH_SIZE, LENGTH, NUM_SAMPLED = 256, 64, 35, 1024
 TICKS = 1000  # of the schedule: it follows the clock, to end when the time does
 GRID = [(rate, dropout) for rate in [0.006, 0.012, 0.024] for dropout in [0.15, 0.3]]
-RATE, DROPOUT = 0.012, 0.15
+
+
+def choose(seconds):
+    """The peak rate and the dropout that suit so many CPU seconds best, as tuned."""
+    return (0.012, 0.15) if seconds < 180 else (0.006, 0.3)
 
 
 class Network(nn.Module):
@@ -75,7 +79,7 @@ def sampled_loss(network, inputs, targets, state):
     return nats.mean(), state.detach()
 
 
-def train(dataset, seed, seconds, rate=RATE, dropout=DROPOUT):
+def train(dataset, seed, seconds, rate, dropout):
     """A Network after so many CPU seconds of training, and its number of steps."""
     torch.manual_seed(seed)
     network = Network(program.token_frequencies(dataset), dropout)
@@ -115,7 +119,7 @@ def measure(seed, seconds, *choice):
     """The validation perplexity of a run, its words a second, its peak memory in MB."""
     torch.set_num_threads(1)
     dataset = read_dataset("plays")
-    network, steps = train(dataset, seed, seconds, *choice)
+    network, steps = train(dataset, seed, seconds, *(choice or choose(seconds)))
     memory, speed = peak_memory_mb(), steps * BATCH_SIZE * LENGTH / seconds
     return evaluate(network, dataset.validation.ids), speed, memory
 

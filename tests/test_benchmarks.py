@@ -258,7 +258,7 @@ def test_the_network_in_pytorch_is_scored_as_ours_is(torch, toy_dataset, monkeyp
     pytorch_gru = import_module("pytorch_gru")
     monkeypatch.setattr(pytorch_gru, "LENGTH", 10)
     monkeypatch.setattr(pytorch_gru, "BATCH_SIZE", 4)
-    network, steps = pytorch_gru.train(toy_dataset, 0, 1.0)
+    network, steps = pytorch_gru.train(toy_dataset, 0, 1.0, 0.01, 0.1)
     assert steps > 10
     weights = {n: w.detach().numpy() for n, w in network.named_parameters()}
     order = [1, 0, 2]  # Keras has z, r, h and PyTorch r, z, h
