@@ -88,13 +88,9 @@ def evaluate(model, ids):
 def measure(nanogpt, dataset, minutes, choice, parts):
     """Print what a run of a choice comes to on some parts."""
     model, steps = train(nanogpt, dataset, 60 * minutes, choice)
-    epochs, memory = (
-        steps * BATCH_SIZE * BLOCK / len(dataset.train.ids),
-        peak_memory_mb(),
-    )
-    scores = (
-        f"{part} {evaluate(model, getattr(dataset, part).ids):.1f}" for part in parts
-    )
+    epochs = steps * BATCH_SIZE * BLOCK / len(dataset.train.ids)
+    memory, ids = peak_memory_mb(), {part: getattr(dataset, part).ids for part in parts}
+    scores = (f"{part} {evaluate(model, ids[part]):.1f}" for part in parts)
     print("width {}, dropout {}, rate {}: ".format(*choice), end="")
     print(*scores, f"{epochs:.1f} epochs", f"{memory:,} MB", sep=", ", flush=True)
 
