@@ -91,13 +91,18 @@ def train_original(corpus, epochs):
         yield seconds, *map(float, np.exp(losses))
 
 
-def measure(train, title, *options):
-    """Print a row for each epoch of a training, and its memory; return the rows."""
+def measure(train, title, *options, goal=None):
+    """Print a row for each epoch of a training, and its memory; return the rows.
+
+    It ends once it is as good as a goal: a running and a training perplexity.
+    """
     rows, seconds = [], 0
     for epoch, (more, *perplexities) in enumerate(train(*options), start=1):
         seconds += more
         rows.append((seconds, *perplexities))
         print(ROW.format(title, epoch, *rows[-1]), flush=True)
+        if goal and first_as_good(rows, *goal):
+            break
     print(f"{title}: peak memory {peak_memory_mb():,} MB", flush=True)
     return rows
 
@@ -117,7 +122,8 @@ if __name__ == "__main__":
             measure, train_original, "the original", corpus, epochs
         ).result()
     with ProcessPoolExecutor(1) as pool:
-        ours = pool.submit(measure, train_ours, "ours", corpus).result()
+        goal = theirs[-1][1:3]
+        ours = pool.submit(measure, train_ours, "ours", corpus, goal=goal).result()
     for epoch, (seconds, running, training, _) in enumerate(theirs, start=1):
         text = f"as good as the original's epoch {epoch} ({seconds:.1f} s) by both: "
         found = first_as_good(ours, running, training)

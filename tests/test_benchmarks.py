@@ -173,6 +173,9 @@ def test_classic_learns_the_words_that_it_is_scored_on(tmp_path, monkeypatch):
     _, running, training, _ = ours[1]
     assert classic.first_as_good(ours, running, training) == (2, ours[1][0])
     assert classic.first_as_good(ours, 1, 1) is None
+    goal = running, training
+    again = classic.measure(classic.train_ours, "ours", str(path), goal=goal)
+    assert [row[1:] for row in again] == [row[1:] for row in ours[:2]]
 
 
 def test_what_writing_measures_knows_the_prompt_and_writes_words(monkeypatch):
