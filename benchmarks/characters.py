@@ -2,15 +2,16 @@
 
     python benchmarks/characters.py [OPTION ...]
 
-Trained for 23 epochs, which took 22 minutes of two quiet cores.
+Each of three seeds trains for 23 epochs, which took 22 minutes of two quiet cores.
+
 The test part is nanoGPT's validation part. The part that says when to stop is the last
 hundredth of the text before it, and is not learnt from: a larger one would take away the
 beginning of The Taming of the Shrew, which the test part goes on with, and with it the
 names of its speakers. That share was chosen by the test part (with a twentieth: 1.67 nats).
 
-Each of three seeds is scored as one stream, and as nanoGPT was: in random windows of 256
-without what came before them. Its published number is the lowest of its many looks
-at that part. Options go to the script.
+The networks are scored in one stream, and as nanoGPT was: in random windows of 256
+without what came before them. Its published number is the lowest of its many looks at
+that part. Options go to the script.
 """
 
 import math
