@@ -1052,9 +1052,8 @@ if training:
     print(end=name_changes(choose_settings(wanted, None, old), settings, len(tokens)))
     dataset = make_dataset(tokens, settings, known)
     print(f"Vocabulary: {len(dataset.vocabulary):,} tokens")
-    for name in ["train", "validation", "test"]:
-        part = getattr(dataset, name).ids
-        print(f"{name} part: {len(part):,} tokens, {sum(part == 0):,} of them [UNK]")
+    for name, (_, ids) in zip(Dataset._fields[2:], dataset[2:]):
+        print(f"{name} part: {len(ids):,} tokens, {sum(ids == 0):,} of them [UNK]")
     print("inputs: ", *map(repr, dataset.train.tokens[:8]))
     print("targets:", *map(repr, dataset.train.tokens[1:9]))
 
@@ -1132,8 +1131,9 @@ def gru_gates(x, h, kernel, recurrent_kernel, bias):
 # %% [markdown]
 # A *generator* is all that it takes to score and to write: the arrays of the network, and
 # the words that they are about. The next cell is the only one that knows which cell reads.
-# To put an LSTM in the place of the GRU, change what stands there, and the two functions for
-# Keras in "The model" (a Keras layer gives its states, too, once its `return_state` is set).
+# To put an LSTM in the place of the GRU, change what stands there, and `START` and the two
+# functions for Keras in "The model" (a Keras layer gives its states, too, once its
+# `return_state` is set).
 
 # %%
 CELL = "gru"  # what Keras calls its layer in a saved file
@@ -1141,8 +1141,7 @@ CELL = "gru"  # what Keras calls its layer in a saved file
 
 def cell_shapes(input_size, hidden_size):
     """The shapes of a cell's weights, in Keras' order."""
-    width = 3 * hidden_size
-    return (input_size, width), (hidden_size, width), (2, width)
+    return [(rows, 3 * hidden_size) for rows in [input_size, hidden_size, 2]]
 
 
 def initial_state(hidden_size):
@@ -1188,7 +1187,7 @@ def read(generator, token_ids, states):
 #
 # Embedding turns a token's id into a vector, the GRU reads the vectors, and Dense gives
 # every token of the vocabulary a number, its *logit*. A *softmax* makes probabilities of
-# the logits: all positive, with the sum 1. Three things make this one learn more than the
+# the logits: all positive, with the sum 1. Four things make this one learn more than the
 # plain one:
 #
 # - **Weight tying** ([Press and Wolf 2017](https://arxiv.org/abs/1608.05859)): Dense uses
@@ -1198,6 +1197,10 @@ def read(generator, token_ids, states):
 #   of its own plus those of its last two, last three and first four letters. What *loveth*
 #   means and where it may stand is learnt from *lovely* and *giveth*, too.
 # - **The bias starts at the words' frequencies**, so that the table need not learn them.
+# - **The update gates start as a range of memories**: the bias in $z$ goes evenly from −3
+#   in the first unit of the state, which knows little but the last word, to 4 in the last
+#   one, which remembers about fifty ($z$ = 0.98, and 1 / (1 − 0.98) = 50). With a bias of 0
+#   all would remember two, and have to learn the rest.
 #
 # Before it learns, every matrix is random. How large should its numbers be? Each output
 # of a layer is a sum over $n_{in}$ inputs, so it has $n_{in} \operatorname{Var}(w)$
@@ -1214,9 +1217,18 @@ def read(generator, token_ids, states):
 GLOROT = "glorot_uniform"
 
 
-def build_cell(hidden_size):
-    """The recurrent layer, for Keras."""
-    start = dict(kernel_initializer=GLOROT, recurrent_initializer=GLOROT)
+def spread_memories(shape, dtype):
+    """The biases (2, 3 H) of a GRU: those in z from short memories to long, 0 elsewhere."""
+    z = np.linspace(-3, 4, shape[1] // 3, dtype=dtype)
+    return np.pad(z[None], [(0, 1), (0, shape[1] - len(z))])
+
+
+START = dict(kernel_initializer=GLOROT, recurrent_initializer=GLOROT)
+START |= dict(bias_initializer=spread_memories)
+
+
+def build_cell(hidden_size, **start):
+    """The recurrent layer, for Keras, and how its weights start if it is to be trained."""
     return keras.layers.GRU(hidden_size, return_sequences=True, **start)
 
 
@@ -1241,8 +1253,7 @@ def number_affixes(vocabulary):
 
 def token_frequencies(dataset):
     """Each token's share of the training part, (vocabulary_size,); unseen counts as one."""
-    counts = np.bincount(dataset.train.ids, minlength=len(dataset.vocabulary))
-    counts = np.maximum(counts, 1)
+    counts = np.bincount(dataset.train.ids, minlength=len(dataset.vocabulary)).clip(1)
     return (counts / counts.sum()).astype(np.float32)
 
 
@@ -1261,7 +1272,9 @@ class Network:
         self.words = glorot_matrix("words", len(dataset.vocabulary), size)
         self.affixes = glorot_matrix("affixes", self.affix_numbers.max() + 1, size)
         self.bias = keras.Variable(np.log(token_frequencies(dataset)), name="bias")
-        self.cells = [build_cell(hidden_size) for _ in range(settings.num_layers)]
+        self.cells = [
+            build_cell(hidden_size, **START) for _ in range(settings.num_layers)
+        ]
         stack = keras.Sequential([keras.Input((None, size)), *self.cells])
         self.tables = [self.words, self.affixes, self.bias]
         self.others, self.projection = [*stack.weights], None
@@ -1488,21 +1501,20 @@ def write(generator, settings):
     text = settings.prompt if kind == "characters" else settings.prompt.rstrip(" ")
     prompt = tokenize(text, kind)
     last = ["\n", *text.split(), *prompt][-1] if text == settings.prompt else "\n"
-    token_ids = [*encode(prompt, generator.vocabulary)]
+    ids = [*encode(prompt, generator.vocabulary)]
     (kernel, bias), states = generator.dense, begin(generator)
     hidden = 0 * kernel[:, 0]  # the output, where there is no prompt
-    for hidden, states in read(generator, token_ids, states):
+    for hidden, states in read(generator, ids, states):
         pass  # only what comes after the whole prompt matters
     num_left = settings.num_words * (6 if kind == "characters" else 1)
     for _ in range(2 * num_left):  # even if it writes nothing but blank lines
-        token_id = draw_token(hidden @ kernel + bias, token_ids[-64:], rng, settings)
-        token_ids.append(token_id)
-        left, last = last, generator.vocabulary[token_id]
+        ids.append(draw_token(hidden @ kernel + bias, ids[-64:], rng, settings))
+        left, last = last, generator.vocabulary[ids[-1]]
         yield from spell([last], kind, left)
         num_left -= not left == last == "\n"  # a blank line is for free
         if not num_left:
             return
-        ((hidden, states),) = read(generator, [token_id], states)
+        ((hidden, states),) = read(generator, ids[-1:], states)
 
 
 # %% [markdown]

@@ -199,6 +199,19 @@ def test_every_matrix_starts_as_glorot_says():
         assert matrix.std() == pytest.approx(limit / math.sqrt(3), rel=0.1)
 
 
+def test_update_gates_start_as_a_range_of_memories_in_every_layer():
+    """With no weights but its biases a GRU is its z: from 0.05 to 0.98, 50 words."""
+    network = program.Network(DATASET, replace(SETTINGS, num_layers=2))
+    for cell in network.cells:
+        kernel, recurrent_kernel, bias = cell.get_weights()
+        x, h = np.zeros(len(kernel)), np.ones(len(recurrent_kernel))
+        still = np.zeros_like(kernel), np.zeros_like(recurrent_kernel)
+        z, r, candidate = program.gru_gates(x, h, *still, bias)
+        assert 1 / (1 - z[0]) < 1.06 and 50 < 1 / (1 - z[-1]) < 60
+        assert (np.diff(z) > 0).all()
+        assert (r == 0.5).all() and (candidate == 0).all()
+
+
 @pytest.mark.parametrize("size", [5, 7])  # with a projection, and without
 def test_the_network_that_is_shown_is_the_one_that_is_trained(size):
     settings = replace(SETTINGS, embedding_size=size)
@@ -635,8 +648,8 @@ def lstm_step(x, state, kernel, recurrent_kernel, bias):
     return h, np.stack([h, c])
 
 
-def build_lstm(hidden_size):
-    return program.keras.layers.LSTM(hidden_size, return_sequences=True)
+def build_lstm(hidden_size, **start):
+    return program.keras.layers.LSTM(hidden_size, return_sequences=True, **start)
 
 
 def run_lstm(layer, x, state):
@@ -655,12 +668,13 @@ def lstm(monkeypatch):
     monkeypatch.setattr(program, "cell_shapes", lstm_shapes)
     monkeypatch.setattr(program, "initial_state", lstm_state)
     monkeypatch.setattr(program, "cell_step", lstm_step)
+    monkeypatch.setattr(program, "START", {})
     monkeypatch.setattr(program, "build_cell", build_lstm)
     monkeypatch.setattr(program, "run_cell", run_lstm)
 
 
 @pytest.mark.usefixtures("lstm")
-def test_an_lstm_takes_the_place_of_the_gru_by_six_names(keras, tmp_path):
+def test_an_lstm_takes_the_place_of_the_gru_by_seven_names(keras, tmp_path):
     """It trains, is evaluated, scores, writes, and is saved and loaded."""
     ids = np.tile(np.arange(1, 9), 40)
     settings = replace(SETTINGS, learning_rate=0.02, epochs=10, patience=9)
