@@ -62,7 +62,7 @@ from collections import Counter, defaultdict, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -479,31 +479,35 @@ class RunFolder:
             self.mark.unlink()
 
 
+def all_that_shapes_weights(settings):
+    """The values of the settings that a training depends on."""
+    return [getattr(settings, name) for name in ["seed", *names_in(DATA, NET, FIT)]]
+
+
 def open_run(corpus, settings, is_chief=True):
     """The RunFolder of an unfinished run of this text and settings, or else a new one.
 
     Machines that help the chief only look for it.
     """
-    names = ["seed", *names_in(DATA, NET, FIT)]
-    run = json.dumps([corpus.sha256, [getattr(settings, name) for name in names]])
+    run = json.dumps([corpus.sha256, all_that_shapes_weights(settings)])
     mark = f"unfinished-{hash_text(run)[:12]}"
     above = Path(settings.output_dir)
     title = re.sub(r"[^\w.-]+", "-", corpus.name)[-40:].strip("-")
     name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{title}-{settings.preset}"
-    new = (above / f"{name}{suffix}" / mark for suffix in chain([""], count(-2, -1)))
+    new = [above / f"{name}{n}" / mark for n in ["", *range(-2, -50, -1)]]
     with explaining(f"cannot write {above}", "change --output-dir"):
         old = [] if settings.fresh else sorted(above.glob(f"*/{mark}"), reverse=True)
         if not is_chief:
             return RunFolder((old or [above / name / mark])[0].parent, mark)
-        for path in chain(old, new):
+        for path in old + new:
             with suppress(FileExistsError, sqlite3.Error):  # where others are at work
-                if path not in old:
-                    path.parent.mkdir(parents=True)
+                path.parent.mkdir(parents=True, exist_ok=path in old)
                 lock(path, "rw" if path in old else "rwc")
                 if path.exists():  # else its run has ended meanwhile
                     for part in path.parent.glob("*.part*"):  # what was killed left it
                         part.unlink()
                     return RunFolder(path.parent, mark)
+        raise OSError("no file can be locked there")
 
 
 # %% [markdown]
@@ -1420,10 +1424,9 @@ def own_rows(x):
 
 def agree(corpus, settings, checkpoint):
     """Raise a UserError on all machines if one of them would train something else."""
-    names = ["seed", *names_in(DATA, NET, FIT)]
     facts = {
         "text": corpus.sha256,
-        "settings": [getattr(settings, name) for name in names],
+        "settings": all_that_shapes_weights(settings),
         "versions": [tf.__version__, keras.__version__],
         "checkpoint": checkpoint.exists() and zlib.crc32(checkpoint.read_bytes()),
     }

@@ -16,6 +16,7 @@ BASE = program.Settings(epochs=4)
 VARIANTS = {  # what each changes
     "as it is": {},
     "no affixes": {},
+    "update gates start at one half": {},
     "no hidden words": {"hide_words": 0},
     "all local words hidden": {"hide_words": 1},
     "no dropout": {"dropout": 0, "input_dropout": 0},
@@ -35,6 +36,8 @@ def measure(variant):
     settings = program.replace(BASE, **VARIANTS[variant])
     if variant == "no affixes":
         program.number_affixes = lambda vocabulary: np.zeros((len(vocabulary), 3), int)
+    if variant == "update gates start at one half":
+        program.START["bias_initializer"] = "zeros"
     dataset = read_dataset("plays")
     program.start_tensorflow()
     rows = list(program.Trainer(dataset, settings).train())

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -489,6 +490,19 @@ def test_names_of_folders_suit_any_system(tmp_path):
         path = program.open_run(corpus, changed).path
         assert path.parent == tmp_path and not {*path.name} & {*'<>:"/\\|?* '}
         assert len(path.name) < 80
+
+
+def test_where_no_file_can_be_locked_that_is_said(tmp_path, monkeypatch):
+    class Unlockable(sqlite3.Connection):
+        def execute(self, *_):
+            raise sqlite3.OperationalError("locking protocol")
+
+    connect = partial(sqlite3.connect, factory=Unlockable)
+    monkeypatch.setattr(program.sqlite3, "connect", connect)
+    settings = program.replace(SETTINGS, output_dir=str(tmp_path))
+    message = r"cannot write .* \(no file can be locked there\): change --output-dir"
+    with pytest.raises(program.UserError, match=message):
+        program.open_run(program.Corpus("toy.txt", "text", "0" * 64), settings)
 
 
 HOLD = """
