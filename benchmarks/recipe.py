@@ -27,7 +27,7 @@ VARIANTS = {  # what each changes
     "a higher rate": {"learning_rate": 0.006},
     "windows of 70": {"sequence_length": 70},
     "a wider GRU": {"hidden_size": 512},
-    "two GRUs": {"num_layers": 2},
+    "one GRU": {"num_layers": 1},
 }
 
 
