@@ -382,6 +382,7 @@ def suit_text(settings, num_tokens):
     return {
         "embedding_size": max(16, round(settings.embedding_size * width / 16) * 16),
         "hidden_size": max(16, round(settings.hidden_size * width / 16) * 16),
+        "num_layers": max(1, round(settings.num_layers * width)),
         "dropout": round(min(settings.dropout + 0.2 * (1 - small), 0.9), 2),
         "input_dropout": round(min(settings.input_dropout + 0.2 * (1 - small), 0.9), 2),
         "batch_size": max(1, round(settings.batch_size * small**0.6)),
@@ -1767,8 +1768,7 @@ def reason_to_stop(history, dataset, settings):
     """Why a training ends before its last epoch, or None."""
     if not judge(history[-1]) < len(dataset.vocabulary) * math.exp(3):
         return "diverged"
-    best = min(history, key=judge)
-    late = len(history) - best["epoch"] >= settings.patience
+    late = len(history) - min(history, key=judge)["epoch"] >= settings.patience
     return "early stopping" if late else None
 
 

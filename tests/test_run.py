@@ -303,6 +303,8 @@ def test_settings_suit_the_text_unless_they_are_given():
         for name in ["embedding_size", "hidden_size", "batch_size", "learning_rate"]:
             assert getattr(smaller, name) < getattr(larger, name)
         assert smaller.dropout > larger.dropout and smaller.epochs > larger.epochs
+        assert smaller.num_layers <= larger.num_layers
+    assert sizes[0].num_layers == 1
     large = program.choose_settings({}, 4 * 903_000)
     assert large == program.replace(plays, epochs=plays.epochs // 4)
     given = {"hidden_size": 100, "epochs": 3, "dropout": 0.0}
