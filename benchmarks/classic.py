@@ -26,6 +26,7 @@ NUM_TOKENS, NUM_SCORED, SIZE = 200_001, 20_000, 13_984
 SETTINGS = program.Settings(
     embedding_size=50,
     hidden_size=128,
+    num_layers=1,
     dropout=0,
     input_dropout=0,
     hide_words=0,
