@@ -2319,20 +2319,19 @@ if training:
 #
 # *Do gates pay?* With equally many weights, as [Chung et al.
 # 2014](https://arxiv.org/abs/1412.3555) compared them, after eight epochs and with two seeds,
-# the validation perplexity of a GRU was 243.0 and 235.0, that of an LSTM (a cell with three
-# gates and a second state) 242.2 and 232.2, and that of a plain recurrent network, though
-# twice as wide, 316.1 and 321.1. The lowest on the way, where early stopping would have
-# stayed: 231.6 and 224.1, 237.6 and 232.2, 310.4 and 295.7. Gates pay; which ones matters less
+# the validation perplexity of a GRU was 207.1 and 205.0, that of an LSTM (a cell with three
+# gates and a second state) 207.6 and 199.5, and that of a plain recurrent network, though
+# twice as wide, 259.5 and 256.0. The lowest on the way, where early stopping would have
+# stayed: 193.0 and 190.8, 200.7 and 192.9, 242.6 and 240.0. Gates pay; which ones matters less
 # than the seed.
 #
 # *Does only Glorot's scheme work?* The project that this one follows says so. After eight
-# epochs it was at 227.9 and 225.2 (lowest 223.0 and 219.3), a normal distribution of about the
-# same size, 0.05, at 236.8 and 222.4 (lowest 220.9 and 216.6); weights of about 1 stayed above
-# the 438 of word frequencies. What counts is the size, and the formula finds it without
+# epochs it was at 185.3 and 185.7 (lowest 183.3 and 178.4), a normal distribution of about the
+# same size, 0.05, at 188.1 and 185.2 (lowest 181.7 and 177.6); weights of about 1 stayed above
+# the 342 of word frequencies. What counts is the size, and the formula finds it without
 # guessing, at any width.
 #
-# Both: `benchmarks/experiments.py`, plain networks on the first 100,000 words of an edition of
-# 42 works that the program used before.
+# Both: `benchmarks/experiments.py`, plain networks on the first 100,000 words of the plays.
 #
 # # Part II: Looking inside
 #
