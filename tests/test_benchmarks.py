@@ -150,7 +150,7 @@ def test_a_run_is_reported_with_its_history_and_its_memory(tmp_path):
 
 def test_classic_learns_the_words_that_it_is_scored_on(tmp_path, monkeypatch):
     path, changes = tmp_path / "toy.txt", {
-        "epochs": 3,
+        "epochs": 6,
         "batch_size": 4,
         "num_sampled": 5,
     }
@@ -165,7 +165,7 @@ def test_classic_learns_the_words_that_it_is_scored_on(tmp_path, monkeypatch):
     unigram = np.exp(-np.log((np.bincount(ids) / len(ids))[ids]).mean())
     ours = classic.measure(classic.train_ours, "ours", str(path))
     theirs = classic.measure(classic.train_original, "theirs", str(path), 2)
-    assert (len(ours), len(theirs)) == (3, 2)
+    assert (len(ours), len(theirs)) == (6, 2)
     for rows in [ours, theirs]:
         assert rows[0][0] < rows[-1][0]  # the seconds add up
         assert rows[-1][1] < rows[0][1]

@@ -433,7 +433,7 @@ def test_a_damaged_checkpoint_is_said_and_left_aside(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"hidden_size": 8}, {"num_layers": 2}, {"embedding_size": 7}]
+    "changes", [{"hidden_size": 8}, {"num_layers": 3}, {"embedding_size": 7}]
 )
 def test_a_checkpoint_of_another_network_is_said_and_left_aside(changes, kept, capsys):
     settings = program.replace(SETTINGS, **changes)

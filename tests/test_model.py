@@ -192,7 +192,7 @@ def test_every_matrix_starts_as_glorot_says():
     network = program.Network(dataset_of([1], vocabulary=vocabulary), settings)
     matrices = [w.numpy() for w in network.weights if len(w.shape) == 2]
     matrices = [m for m in matrices if len(m) > 2]  # but for the biases of the GRU
-    assert len(matrices) == 5  # words, affixes, GRU: two, projection
+    assert len(matrices) == 7  # words, affixes, two of each GRU, projection
     for matrix in matrices:
         limit = math.sqrt(6 / sum(matrix.shape))
         assert abs(matrix).max() <= limit
