@@ -2,6 +2,8 @@
 
 import sys
 from importlib import import_module
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -242,10 +244,13 @@ def test_copies_are_those_of_passages_and_samples(
     assert len({*samples}) == 3 and {len(s.split()) for s in samples} == {10}
 
 
-def test_a_budget_ends_when_its_time_does(toy_dataset):
+def test_a_budget_ends_when_its_time_does(toy_dataset, monkeypatch):
+    """By a clock that goes on by a second whenever it is read: once a step."""
+    clock = SimpleNamespace(process_time=count().__next__)
+    monkeypatch.setattr(budgets, "time", clock)
     program.start_tensorflow()
-    trainer, steps = budgets.train_ours(toy_dataset, TOY_SETTINGS, 0.5)
-    assert steps > trainer.steps_per_epoch  # it goes on with another epoch
+    trainer, steps = budgets.train_ours(toy_dataset, TOY_SETTINGS, 100)
+    assert steps == 100 > 2 * trainer.steps_per_epoch  # it goes on with other epochs
     assert trainer.evaluate(toy_dataset.validation.ids) < len(toy_dataset.vocabulary)
     assert float(trainer.optimizer.learning_rate) < 0.1 * TOY_SETTINGS.learning_rate
 
