@@ -20,13 +20,7 @@ VARIANTS = {  # what each changes
     "no hidden words": {"hide_words": 0},
     "all local words hidden": {"hide_words": 1},
     "no dropout": {"dropout": 0, "input_dropout": 0},
-    "a penalty on activations": {"activation_penalty": 2},
     "full softmax": {"num_sampled": 0},
-    "four times the negative samples": {"num_sampled": 4096},
-    "twice the steps, half the batch": {"batch_size": 32, "learning_rate": 0.003},
-    "a higher rate": {"learning_rate": 0.006},
-    "windows of 70": {"sequence_length": 70},
-    "a wider GRU": {"hidden_size": 512},
     "one GRU": {"num_layers": 1},
 }
 
