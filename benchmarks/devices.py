@@ -72,7 +72,7 @@ def train_on_machines(number):
 
 def print_bytes():
     """What a step of `standard` reduces between two machines, on paper."""
-    cells = 4 * 2 * (2 * 256 * 768 + 2 * 768)  # two GRUs
+    cells = 4 * program.Settings().num_layers * (2 * 256 * 768 + 2 * 768)
     print("rows of 35 tokens, vocabulary: reduced, seconds on 1 and 10 Gbit/s, NVLink")
     for streams, met in [(64, 1_170), (1_024, 5_240)]:  # tokens and samples, on plays
         for vocabulary in [14_000, 100_000]:
