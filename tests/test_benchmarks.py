@@ -18,6 +18,7 @@ import classic
 import copies
 import kneser_ney
 import runs
+import sizes
 import writing
 from runs import program
 
@@ -259,6 +260,24 @@ def test_a_budget_ends_when_its_time_does(toy_dataset, monkeypatch):
 def torch():
     """PyTorch; without it the test skips."""
     return pytest.importorskip("torch", reason="there is no PyTorch")
+
+
+def test_settings_are_drawn_alike_each_time_and_none_is_refused():
+    for num_tokens in [17_511, 75_000, 250_000, 903_138]:
+        settings = program.choose_settings({}, num_tokens)
+        first, *drawn = sizes.draw_settings(settings)
+        assert first == settings and len(set(drawn)) == 12
+        assert drawn == [*sizes.draw_settings(settings)][1:]
+
+
+def test_a_trial_ends_with_its_minutes_or_its_epochs():
+    tokens = program.tokenize(toy_text(400), "words")
+    long = program.replace(TOY_SETTINGS, min_count=1, minutes=60.0)
+    perplexity, epoch, _ = sizes.measure(tokens, long)
+    assert 1 < perplexity < 40 and epoch <= 3
+    short = program.replace(long, epochs=10**4, minutes=0.02)
+    _, epoch, _ = sizes.measure(tokens, short)
+    assert epoch < 10**4
 
 
 def test_the_network_in_pytorch_is_scored_as_ours_is(torch, toy_dataset, monkeypatch):
