@@ -254,6 +254,8 @@ class Settings:
     patience: int = setting(2, FIT, "early stopping: N epochs without gain", 1, 10**4)
 
     start_from: str = setting("", FIT, "train on from this generator.keras or run")
+    teacher: str = setting("", FIT, "learn from another's predictions: file or run")
+    teacher_weight: float = setting(0.5, FIT, "the teacher's share of the loss", 0, 1)
 
     load: str = setting("", WRITE, "train nothing, use this generator.keras or run")
     interactive: bool = setting(False, WRITE, "type prompts, read what follows")
@@ -346,7 +348,7 @@ def make_parser():
         if field.type is not bool:
             kinds = {int: "N", float: "X", str: "|".join(map(str, limits)) or "TEXT"}
             details = dict(type=field.type, metavar=kinds[field.type])
-            if field.name in ["load", "start_from"]:  # alone it means the newest
+            if field.name in ["load", "start_from", "teacher"]:  # alone: the newest
                 details |= dict(nargs="?", const="runs")
             meaning += f" ({field.default})" if field.default != "" else ""
         sections[group].add_argument(option(field.name), help=meaning, **details)
@@ -356,8 +358,8 @@ def make_parser():
 def read_options(options):
     """What a list of command-line options asks for, as a dictionary."""
     given = vars(make_parser().parse_args(options))
-    for name in ["corpus", "output_dir", "load", "score", "page", "start_from"]:
-        if given.get(name) == "":
+    for name, value in given.items():
+        if value == "" and name not in ["encoding", "prompt"]:
             raise UserError(f"{option(name)} is empty: name what you mean")
     if given.get("load"):
         for name in given:
@@ -378,13 +380,13 @@ def suit_text(settings, num_tokens):
     num_train = num_tokens * (1 - settings.validation_share - settings.test_share)
     size = num_train / made_for[settings.token_kind]
     small = min(1, max(size, 0.001))
-    width = small**0.25
+    width, more = small**0.25, 0.2 * (1 - small) ** 5  # dropout for the smallest
     return {
         "embedding_size": max(16, round(settings.embedding_size * width / 16) * 16),
         "hidden_size": max(16, round(settings.hidden_size * width / 16) * 16),
         "num_layers": max(1, round(settings.num_layers * width)),
-        "dropout": round(min(settings.dropout + 0.2 * (1 - small), 0.9), 2),
-        "input_dropout": round(min(settings.input_dropout + 0.2 * (1 - small), 0.9), 2),
+        "dropout": round(min(settings.dropout + more, 0.9), 2),
+        "input_dropout": round(min(settings.input_dropout + more, 0.9), 2),
         "batch_size": max(1, round(settings.batch_size * small**0.6)),
         "learning_rate": settings.learning_rate * small**0.1,
         "epochs": max(1, round(settings.epochs * small**-0.4 / max(1, size))),
@@ -406,6 +408,9 @@ def choose_settings(given, num_tokens=None, saved=None):
     settings = Settings(**(presets[0] | presets[1] | given | fixed))
     if num_tokens:
         suited = suit_text(settings, num_tokens)
+        if settings.teacher:  # it keeps from overfitting, too
+            suited["dropout"] /= 2
+            suited["input_dropout"] /= 2
         if saved:
             suited["learning_rate"] /= 4  # it knows much already
         settings = replace(settings, **(suited | given | fixed))
@@ -709,9 +714,8 @@ def read_files(name, option="--corpus"):
     files = [Path(name)]
     with explaining(f"cannot read {name}", f"give {option} a text file"):
         if files[0].is_dir():
-            files = sorted(
-                f for f in files[0].rglob("*") if f.suffix in [".txt", ".md"]
-            )
+            below = sorted(files[0].rglob("*"))
+            files = [file for file in below if file.suffix in [".txt", ".md"]]
         runs = {f.parent for f in files if (f.parent / "report.json").exists()}
         own = {folder / "samples.txt" for folder in runs}  # nobody learns from these
         files = [file for file in files if file not in own]
@@ -1054,9 +1058,13 @@ def make_dataset(tokens, settings, known=()):
 if training:
     start = tokenize(find_prompt(corpus.text, asked), token_kind)
     wanted = {"prompt": detokenize(start, token_kind), "token_kind": token_kind} | given
+    if asked.teacher:  # which one is the newest may change until this run is resumed
+        wanted["teacher"] = str(find_model(asked.teacher, finished=True))
     settings = choose_settings(wanted, len(tokens), old)
     print(end=name_changes(choose_settings(wanted, None, old), settings, len(tokens)))
     dataset = make_dataset(tokens, settings, known)
+    if settings.teacher and read_members(settings.teacher)[0] != dataset.vocabulary:
+        raise UserError("--teacher has learnt other tokens: name one of the same text")
     print(f"Vocabulary: {len(dataset.vocabulary):,} tokens")
     for name, (_, ids) in zip(Dataset._fields[2:], dataset[2:]):
         print(f"{name} part: {len(ids):,} tokens, {sum(ids == 0):,} of them [UNK]")
@@ -1281,9 +1289,8 @@ class Network:
         self.words = glorot_matrix("words", len(dataset.vocabulary), size)
         self.affixes = glorot_matrix("affixes", self.affix_numbers.max() + 1, size)
         self.bias = keras.Variable(np.log(token_frequencies(dataset)), name="bias")
-        self.cells = [
-            build_cell(hidden_size, **START) for _ in range(settings.num_layers)
-        ]
+        layers = range(settings.num_layers)
+        self.cells = [build_cell(hidden_size, **START) for _ in layers]
         stack = keras.Sequential([keras.Input((None, size)), *self.cells])
         self.tables = [self.words, self.affixes, self.bias]
         self.others, self.projection = [*stack.weights], None
@@ -1379,9 +1386,7 @@ def set_strategy(num_machines, num_gpus, settings):
     faulthandler.cancel_dump_traceback_later()
     if rows % strategy.num_replicas_in_sync:
         count = strategy.num_replicas_in_sync
-        raise UserError(
-            f"--batch-size {rows}: give a multiple of {count}, as all share"
-        )
+        raise UserError(f"--batch-size {rows}: give a multiple of {count}, to share")
     return f"{num_machines} machines"
 
 
@@ -1722,26 +1727,45 @@ def draw_sample(odds, seeds):
     return ops.minimum(tf.searchsorted(edges, strides, side="right"), len(odds) - 1)
 
 
-def cross_entropy(outputs, targets, table, bias, negatives=None):
-    """The mean loss, in nats, of targets (batch, time) after outputs (batch, time, E).
+def compete(outputs, targets, table, bias, negatives=None):
+    """How targets, rows of table (rows, E) and bias (rows,), compete after outputs.
 
-    Targets are rows of table (rows, E) and bias (rows,). They compete with all rows or, if
-    negatives are given, with these: rows (samples,), and their odds of being sampled.
+    They compete with all rows or, if negatives are given, with these: rows (samples,), and
+    their odds of being sampled. What comes back, for n outputs: the nats (n,) that targets
+    cost and their logits (n,), the logits of the others (n, rows or samples), and how the
+    probability is shared: by the others, and by a target that is not among them (n,).
     """
     outputs = ops.reshape(outputs, (-1, table.shape[1]))
     targets = ops.reshape(targets, (-1,))
     chosen = ops.sum(outputs * ops.take(table, targets, axis=0), axis=-1)
     chosen += ops.take(bias, targets)  # faster than to look them up in logits
-    missing = 0.0  # how often a target must be added for it to compete once
+    missing, raised = 0.0, 0.0  # how often a target must be added to compete once
     if negatives is not None:
         sample, odds = negatives
         counted = tf.scatter_nd(sample[:, None], 1 / odds, tf.shape(bias))
-        missing = 1 - ops.take(counted, targets)
-        table = ops.take(table, sample, axis=0)
-        bias = ops.take(bias, sample) - ops.log(odds)
+        missing, raised = 1 - ops.take(counted, targets), -ops.log(odds)
+        table, bias = ops.take(table, sample, axis=0), ops.take(bias, sample)
     logits = tf.matmul(outputs, table, transpose_b=True) + bias
-    nats = ops.logsumexp(logits, axis=-1) - chosen
-    return ops.mean(nats + ops.log1p(missing * ops.exp(-nats)))
+    nats = ops.logsumexp(logits + raised, axis=-1) - chosen
+    nats += ops.log1p(missing * ops.exp(-nats))
+    shares = ops.exp(logits + raised - (nats + chosen)[:, None])
+    return nats, chosen, logits, shares, missing * ops.exp(-nats)
+
+
+def cross_entropy(
+    outputs, targets, table, bias, negatives=None, teacher=None, weight=0
+):
+    """The mean loss, in nats, of targets (batch, time) after outputs (batch, time, E).
+
+    A teacher's outputs, table and bias, if given, make soft targets: it says how probable
+    each token is. They have a share of the loss, the weight.
+    """
+    nats, chosen, logits, *_ = compete(outputs, targets, table, bias, negatives)
+    if teacher is not None:
+        *_, shares, rest = compete(teacher[0], targets, *teacher[1:], negatives)
+        expected = ops.sum(shares * logits, axis=-1) + rest * chosen
+        nats += weight * (chosen - expected)
+    return ops.mean(nats)
 
 
 # %% [markdown]
@@ -1753,6 +1777,14 @@ def cross_entropy(outputs, targets, table, bias, negatives=None):
 # validation part is scored and the best weights are remembered; when it has not become better
 # for `patience` epochs, *early stopping* ends the training. A gradient can grow on its way
 # back as well as fade: it is clipped to the norm 1.
+#
+# A network can also learn from another: *knowledge distillation* ([Hinton et al.
+# 2015](https://arxiv.org/abs/1503.02531)). With `--teacher`, one that was trained before on
+# the same text says at each position how probable it finds every token, and the new network,
+# its *student*, learns from that as much as from the token that came. It tells more than one
+# token can: the student learns faster, overfits less, so that it takes half the dropout, and
+# becomes better than its teacher ([Furlanello et al.
+# 2018](https://arxiv.org/abs/1805.04770)).
 #
 # All chance follows from the seed and the number of the epoch: the same seed gives the same
 # run on a CPU, and none of it needs saving.
@@ -1775,9 +1807,10 @@ def reason_to_stop(history, dataset, settings):
 class Trainer:
     """One training: what it goes on from is here, and in a checkpoint."""
 
-    def __init__(self, dataset, settings, checkpoint=None):
+    def __init__(self, dataset, settings, checkpoint=None, teacher=None):
         self.dataset, self.settings, self.checkpoint = dataset, settings, checkpoint
-        self.network = Network(dataset, settings)
+        self.network, self.teacher = Network(dataset, settings), teacher
+        self.cells = self.network.cells + (teacher.cells if teacher else [])
         self.optimizer = keras.optimizers.Adam()
         self.optimizer.build(self.network.weights)
         # Keras would add up gradients that are averaged already.
@@ -1810,16 +1843,17 @@ class Trainer:
         return news, states
 
     def begin(self):
-        """The states of the cells when nothing has been read."""
+        """The states of all cells, the teacher's last, when nothing has been read."""
         size = self.window[0] // tf.distribute.get_strategy().num_replicas_in_sync
-        return [cell.get_initial_state(size) for cell in self.network.cells]
+        return [cell.get_initial_state(size) for cell in self.cells]
 
-    def read(self, x, states):
-        """The outputs (batch, time, H) for vectors x, and the states after them."""
-        states = [*states]
-        for number, cell in enumerate(self.network.cells):
-            x, states[number] = run_cell(cell, x, states[number])
-        return x, states
+    def read(self, network, x, states):
+        """The outputs (batch, time, H) of a network for vectors x, and the states after them."""
+        news = []
+        for cell, state in zip(network.cells, states):
+            x, state = run_cell(cell, x, state)
+            news.append(state)
+        return x, news
 
     def loss(self, inputs, targets, states):
         """The loss of a batch, ids (batch, time), and the states after it."""
@@ -1827,11 +1861,23 @@ class Trainer:
         inputs, targets = own_rows(inputs), own_rows(targets)
         table = average_gradient(self.network.vectors(rows))
         bias = average_gradient(ops.take(self.network.bias * 1.0, rows))
-        hidden, states = self.read(self.embed(table, inputs), states)
+        teacher, others = self.ask_teacher(rows, inputs, states)
+        hidden, states = self.read(self.network, self.embed(table, inputs), states)
         hidden = self.drop(hidden, self.settings.dropout)
         penalty = self.settings.activation_penalty * ops.mean(hidden**2)
-        outputs = self.network.project(hidden)
-        return cross_entropy(outputs, targets, table, bias, negatives) + penalty, states
+        outputs, weight = self.network.project(hidden), self.settings.teacher_weight
+        loss = cross_entropy(outputs, targets, table, bias, negatives, teacher, weight)
+        return loss + penalty, states + others
+
+    def ask_teacher(self, rows, inputs, states):
+        """The teacher's outputs after inputs, its table and bias; and its states."""
+        if self.teacher is None:
+            return None, []
+        table = self.teacher.vectors(rows)
+        x, states = ops.take(table, inputs, axis=0), states[len(self.network.cells) :]
+        hidden, states = self.read(self.teacher, x, states)
+        bias = ops.take(self.teacher.bias * 1.0, rows)
+        return (self.teacher.project(hidden), table, bias), states
 
     def find_rows(self, inputs, targets):
         """The rows of the tables that a step needs, and where among them its tokens are.
@@ -1862,7 +1908,8 @@ class Trainer:
     def test_step(self, inputs, targets, states, table):
         """The plain loss of a batch over the whole vocabulary, and the states after it."""
         inputs, targets = own_rows(inputs), own_rows(targets)
-        hidden, states = self.read(ops.take(table, inputs, axis=0), states)
+        x = ops.take(table, inputs, axis=0)
+        hidden, states = self.read(self.network, x, states)
         outputs, bias = self.network.project(hidden), self.network.bias.value
         return average(cross_entropy(outputs, targets, table, bias)), states
 
@@ -1874,7 +1921,7 @@ class Trainer:
         batch_size, length = self.window
         length = min(length, 8, max(1, (len(token_ids) - 1) // batch_size))
         table = self.network.vectors(np.arange(len(self.dataset.vocabulary)))
-        states, losses = self.begin(), []
+        states, losses = self.begin()[: len(self.network.cells)], []
         for inputs, targets in make_batches(token_ids, batch_size, length):
             loss, states = self.run_test_step(inputs, targets, states, table)
             losses.append(float(loss))
@@ -2116,6 +2163,14 @@ def adopt(network, generator, dataset):
         network.projection.assign(project_table(generator).T)
 
 
+def load_teacher(path, dataset):
+    """The Network in a saved generator of the same tokens, ready to teach another."""
+    generator, report = load_generator(path)
+    network = Network(dataset, Settings(**report["settings"]))
+    adopt(network, generator, dataset)
+    return network
+
+
 # %% [markdown]
 # After each epoch stand its perplexities, both without dropout, and a line of what the
 # network writes by then, with the same prompt and seed each time. Ctrl-C (in a notebook: the
@@ -2123,7 +2178,8 @@ def adopt(network, generator, dataset):
 
 # %%
 if training:
-    trainer = Trainer(dataset, settings, folder.checkpoint)
+    teacher = load_teacher(settings.teacher, dataset) if settings.teacher else None
+    trainer = Trainer(dataset, settings, folder.checkpoint, teacher)
     if asked.start_from:
         adopt(trainer.network, load_generator(old_path)[0], dataset)
         before = trainer.evaluate(dataset.validation.ids)
@@ -2306,12 +2362,8 @@ def draw_curves(history):
 if training:
     print(*describe(scores), sep="\n")
     if (scores["unknown_share"] or 0) > 0.15:
-        print(
-            "So many [UNK] are easy to predict: the perplexity looks better than it is."
-        )
-        print(
-            "A longer text, --token-kind characters or a smaller --min-count has fewer."
-        )
+        print("So many [UNK] are easy to predict: the perplexity flatters. A longer")
+        print("text, --token-kind characters or a smaller --min-count has fewer.")
     folder.draw("curves.png", draw_curves(trainer.history), show=in_notebook)
 
 # %% [markdown]
@@ -2385,9 +2437,7 @@ def describe_surprise(generator, tokens, bits):
     numbers["bits_per_character"] = float(bits.sum()) / characters
     yield from describe(numbers)
     worst = Counter({tokens[i + 1]: bits[i] for i in np.argsort(bits)})  # its most
-    costs = (
-        f"{token[:30]!r} ({cost:.0f} bits)" for token, cost in worst.most_common(5)
-    )
+    costs = (f"{t[:30]!r} ({cost:.0f} bits)" for t, cost in worst.most_common(5))
     yield f"most surprising: {', '.join(costs)}"
     if unknown > 0.2:
         yield "So much of it is unknown that these numbers say little."

@@ -278,7 +278,7 @@ def test_what_is_exported_computes_what_the_trainer_does(size):
     ids = np.concatenate([ids, ids[:1]])  # a batch of three
     network = trainer.network
     table = network.vectors(np.arange(16))
-    hidden, _ = trainer.read(trainer.embed(table, ids), trainer.begin())
+    hidden, _ = trainer.read(network, trainer.embed(table, ids), trainer.begin())
     outputs = np.array(network.project(hidden))
     logits = outputs @ np.array(table).T + network.bias.numpy()
     generator = network.export(DATASET)
