@@ -1744,12 +1744,12 @@ def compete(outputs, targets, table, bias, negatives=None):
         sample, odds = negatives
         counted = tf.scatter_nd(sample[:, None], 1 / odds, tf.shape(bias))
         missing, raised = 1 - ops.take(counted, targets), -ops.log(odds)
-        table, bias = ops.take(table, sample, axis=0), ops.take(bias, sample)
+        table, bias = ops.take(table, sample, axis=0), ops.take(bias, sample) + raised
     logits = tf.matmul(outputs, table, transpose_b=True) + bias
-    nats = ops.logsumexp(logits + raised, axis=-1) - chosen
+    nats = ops.logsumexp(logits, axis=-1) - chosen
     nats += ops.log1p(missing * ops.exp(-nats))
-    shares = ops.exp(logits + raised - (nats + chosen)[:, None])
-    return nats, chosen, logits, shares, missing * ops.exp(-nats)
+    shares = ops.exp(logits - (nats + chosen)[:, None])
+    return nats, chosen, logits - raised, shares, missing * ops.exp(-nats)
 
 
 def cross_entropy(
@@ -1848,7 +1848,7 @@ class Trainer:
         return [cell.get_initial_state(size) for cell in self.cells]
 
     def read(self, network, x, states):
-        """The outputs (batch, time, H) of a network for vectors x, and the states after them."""
+        """The outputs (batch, time, H) of a network for vectors x, and its new states."""
         news = []
         for cell, state in zip(network.cells, states):
             x, state = run_cell(cell, x, state)
