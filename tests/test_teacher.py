@@ -143,14 +143,11 @@ def test_a_taught_network_has_half_the_dropout_unless_it_is_given():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(toy_folder):
     """A folder with a run of a toy text, and with the text and another one."""
-    folder = tmp_path_factory.mktemp("teacher")
-    (folder / "toy.txt").write_text(toy_text(400))
-    (folder / "other.txt").write_text(toy_text(400).replace("fool", "clown"))
-    finished = run("--corpus", "toy.txt", *TOY_OPTIONS, folder=folder)
-    assert finished.returncode == 0, finished.stderr
-    return folder
+    text = toy_text().replace("fool", "clown")
+    (toy_folder / "other.txt").write_text(text, encoding="utf-8")
+    return toy_folder
 
 
 TAUGHT = ["--teacher", "--seed", "1", "--corpus"]
@@ -160,15 +157,15 @@ TAUGHT = ["--teacher", "--seed", "1", "--corpus"]
 def test_a_run_learns_from_the_newest_one_and_resumes_with_the_same_teacher(folder):
     teacher = newest(folder) / "generator.keras"
     options = [*TAUGHT, "toy.txt", *TOY_OPTIONS, "--epochs", "6", "--output-dir"]
-    whole = run(*options, "whole", folder=folder)
+    whole = run(*options, "taught", folder=folder)
     assert whole.returncode == 0, whole.stderr
-    process = start(*options, "killed", folder=folder)
+    process = start(*options, "resumed", folder=folder)
     read_until(process, "epoch: 2")
     process.kill()
     process.communicate()
-    resumed = run(*options, "killed", folder=folder)
+    resumed = run(*options, "resumed", folder=folder)
     assert "Resuming after epoch " in resumed.stdout and resumed.returncode == 0
-    (first,), (second,) = ([*(folder / n).iterdir()] for n in ["whole", "killed"])
+    (first,), (second,) = ([*(folder / n).iterdir()] for n in ["taught", "resumed"])
     assert outcome(first) == outcome(second)
     report = json.loads((first / "report.json").read_text())
     assert report["settings"]["teacher"] == str(teacher.relative_to(folder))
