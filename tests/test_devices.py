@@ -34,7 +34,8 @@ tf.config.set_logical_device_configuration(cpu, two)
 learnt = []
 for strategy in [None, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])]:
     tf.distribute.experimental_set_strategy(strategy)
-    trainer = program.Trainer(dataset, settings)
+    teacher = program.Network(dataset, program.replace(settings, seed=7))
+    trainer = program.Trainer(dataset, settings, teacher=teacher)
     (_, row) = trainer.train()
     weights = [variable.numpy().ravel() for variable in trainer.network.weights]
     learnt.append(np.concatenate(weights))
