@@ -61,7 +61,6 @@ import zlib
 from collections import Counter, defaultdict, namedtuple
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -381,12 +380,13 @@ def suit_text(settings, num_tokens):
     size = num_train / made_for[settings.token_kind]
     small = min(1, max(size, 0.001))
     width, more = small**0.25, 0.2 * (1 - small) ** 5  # dropout for the smallest
+    share = 0.5 if settings.teacher else 1  # a teacher keeps from overfitting, too
     return {
         "embedding_size": max(16, round(settings.embedding_size * width / 16) * 16),
         "hidden_size": max(16, round(settings.hidden_size * width / 16) * 16),
         "num_layers": max(1, round(settings.num_layers * width)),
-        "dropout": round(min(settings.dropout + more, 0.9), 2),
-        "input_dropout": round(min(settings.input_dropout + more, 0.9), 2),
+        "dropout": round(min(settings.dropout + more, 0.9), 2) * share,
+        "input_dropout": round(min(settings.input_dropout + more, 0.9), 2) * share,
         "batch_size": max(1, round(settings.batch_size * small**0.6)),
         "learning_rate": settings.learning_rate * small**0.1,
         "epochs": max(1, round(settings.epochs * small**-0.4 / max(1, size))),
@@ -408,9 +408,6 @@ def choose_settings(given, num_tokens=None, saved=None):
     settings = Settings(**(presets[0] | presets[1] | given | fixed))
     if num_tokens:
         suited = suit_text(settings, num_tokens)
-        if settings.teacher:  # it keeps from overfitting, too
-            suited["dropout"] /= 2
-            suited["input_dropout"] /= 2
         if saved:
             suited["learning_rate"] /= 4  # it knows much already
         settings = replace(settings, **(suited | given | fixed))
@@ -1456,7 +1453,7 @@ if training:
     if is_chief:
         folder.write("settings.json", json.dumps(asdict(settings), indent=2))
     if not in_notebook:
-        sys.excepthook = partial(report_error, checkpoint=folder.checkpoint)
+        sys.excepthook = lambda *error: report_error(*error, folder.checkpoint)
     devices = set_strategy(num_machines, start_tensorflow(), settings)
     agree(corpus, settings, folder.checkpoint)
     print("Training on", devices, "in", folder.path)
@@ -1593,12 +1590,10 @@ def spelling_nats(tokens, vocabulary):
     """
     counts = Counter(letter for word in vocabulary[1:] for letter in [*word, ""])
     total, known = counts.total() + len(counts) + 1, set(vocabulary[1:])
-    nats = np.zeros(len(tokens))
-    for place, token in enumerate(tokens):
-        if token not in known:
-            letters = (math.log((counts[x] + 1) / total) for x in [*token, ""])
-            nats[place] = -sum(letters)
-    return nats
+    cost = {letter: -math.log((count + 1) / total) for letter, count in counts.items()}
+    new = -math.log(1 / total)  # of a letter that was never seen
+    letters = ([] if token in known else [*token, ""] for token in tokens)
+    return np.array([sum(cost.get(x, new) for x in some) for some in letters], float)
 
 
 def score_dataset(generator, dataset):
@@ -1752,17 +1747,16 @@ def compete(outputs, targets, table, bias, negatives=None):
     return nats, chosen, logits - raised, shares, missing * ops.exp(-nats)
 
 
-def cross_entropy(
-    outputs, targets, table, bias, negatives=None, teacher=None, weight=0
-):
+def cross_entropy(outputs, targets, table, bias, negatives=None, teacher=None):
     """The mean loss, in nats, of targets (batch, time) after outputs (batch, time, E).
 
-    A teacher's outputs, table and bias, if given, make soft targets: it says how probable
-    each token is. They have a share of the loss, the weight.
+    A teacher, if given, makes soft targets: it says how probable each token is. It is its
+    outputs, table and bias, and their share of the loss.
     """
     nats, chosen, logits, *_ = compete(outputs, targets, table, bias, negatives)
     if teacher is not None:
-        *_, shares, rest = compete(teacher[0], targets, *teacher[1:], negatives)
+        outputs, table, bias, weight = teacher
+        *_, shares, rest = compete(outputs, targets, table, bias, negatives)
         expected = ops.sum(shares * logits, axis=-1) + rest * chosen
         nats += weight * (chosen - expected)
     return ops.mean(nats)
@@ -1866,19 +1860,19 @@ class Trainer:
         hidden, states = self.read(self.network, self.embed(table, inputs), states)
         hidden = self.drop(hidden, self.settings.dropout)
         penalty = self.settings.activation_penalty * ops.mean(hidden**2)
-        outputs, weight = self.network.project(hidden), self.settings.teacher_weight
-        loss = cross_entropy(outputs, targets, table, bias, negatives, teacher, weight)
+        outputs = self.network.project(hidden)
+        loss = cross_entropy(outputs, targets, table, bias, negatives, teacher)
         return loss + penalty, states + others
 
     def ask_teacher(self, rows, inputs, states):
-        """The teacher's outputs after inputs, its table and bias; and its states."""
+        """What cross_entropy wants of the teacher after inputs, and its states."""
         if self.teacher is None:
             return None, []
         table = self.teacher.vectors(rows)
         x, states = ops.take(table, inputs, axis=0), states[len(self.network.cells) :]
         hidden, states = self.read(self.teacher, x, states)
-        bias = ops.take(self.teacher.bias * 1.0, rows)
-        return (self.teacher.project(hidden), table, bias), states
+        bias, share = ops.take(self.teacher.bias, rows), self.settings.teacher_weight
+        return (self.teacher.project(hidden), table, bias, share), states
 
     def find_rows(self, inputs, targets):
         """The rows of the tables that a step needs, and where among them its tokens are.
@@ -2031,12 +2025,12 @@ def load_checkpoint(trainer):
         with np.load(trainer.checkpoint, allow_pickle=False) as file:
             steps, history, versions = json.loads(file["run"].item())
             arrays = [file[f"arr_{number}"] for number in range(len(file) - 1)]
-        if [v.shape for v in variables + network.weights] != [a.shape for a in arrays]:
+        wanted = [(v.shape, v.dtype) for v in variables + network.weights]
+        if wanted != [(array.shape, array.dtype.name) for array in arrays]:
             raise ValueError("of another network")
         if versions != [tf.__version__, keras.__version__]:
             raise ValueError("of other versions of TensorFlow or Keras")
-        kinds = {array.dtype.kind for array in arrays}
-        if type(steps) is not int or steps < 1 or not kinds <= {*"fiu"}:
+        if type(steps) is not int or steps < 1:
             raise ValueError("of something else")
         stopped = reason_to_stop(history, trainer.dataset, trainer.settings)
     except Exception as error:  # whatever a damaged file brings about
@@ -2246,14 +2240,14 @@ def make_report(settings, corpus, trainer, scores, old_report):
 
     If it went on from another, the SHA-256 of that one's report is in it.
     """
-    old = json.dumps(old_report, sort_keys=True).encode()
     versions = {module.__name__: module.__version__ for module in [tf, keras, np]}
     return {
         "settings": asdict(settings),
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
         "date": time.strftime("%Y-%m-%d"),
-        "started_from": old_report and hashlib.sha256(old).hexdigest(),
+        "started_from": old_report
+        and hash_text(json.dumps(old_report, sort_keys=True)),
         "versions": {"python": sys.version.split()[0]} | versions,
         **scores,
         "train_seconds": round(sum(row["seconds"] for row in trainer.history), 1),

@@ -53,9 +53,8 @@ def draw_settings(settings):
     yield settings
     for _ in range(NUM_DRAWS):
         places = {name: random.integers(len(values)) for name, values in GRID.items()}
-        yield vary(
-            settings, {name: GRID[name][place] for name, place in places.items()}
-        )
+        drawn = {name: GRID[name][place] for name, place in places.items()}
+        yield vary(settings, drawn)
 
 
 def measure(tokens, settings):
@@ -73,21 +72,19 @@ def measure(tokens, settings):
 if __name__ == "__main__":
     minutes = float((sys.argv[1:] or [6])[0])
     print(
-        "text       width layers dropout batch   rate epochs  validation  best at  seconds"
+        "text       width layers dropout batch   rate epochs  perplexity best seconds"
     )
     for name in sys.argv[2:] or TEXTS:
         corpus, max_tokens = TEXTS[name]
-        tokens = program.tokenize(program.load_corpus(corpus).text, "words")[
-            :max_tokens
-        ]
-        for s in draw_settings(
-            program.choose_settings({"minutes": minutes}, len(tokens))
-        ):
+        tokens = program.tokenize(program.load_corpus(corpus).text, "words")
+        tokens = tokens[:max_tokens]
+        chosen = program.choose_settings({"minutes": minutes}, len(tokens))
+        for s in draw_settings(chosen):
             with ProcessPoolExecutor(1) as pool:
                 perplexity, epoch, seconds = pool.submit(measure, tokens, s).result()
             print(
                 f"{name:10} {s.hidden_size:5} {s.num_layers:6} {s.dropout:7.2f} "
                 f"{s.batch_size:5} {s.learning_rate:6.4f} {s.epochs:6}  {perplexity:10.1f} "
-                f"{epoch:8} {seconds:8.0f}",
+                f"{epoch:4} {seconds:7.0f}",
                 flush=True,
             )

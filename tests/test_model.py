@@ -371,8 +371,8 @@ def test_gradients_are_dense_as_adam_needs_them(num_sampled):
     assert all(isinstance(gradient, tf.Tensor) for gradient in gradients)
 
 
-def test_the_state_is_carried_from_batch_to_batch():
-    trainer = random_trainer()
+def check_carried_state(trainer):
+    """The halves of a window cost what the whole does, if states go from one to the other."""
     inputs, targets = IDS[:, :24].reshape(2, 3, 8)
     whole, _ = trainer.loss(inputs, targets, trainer.begin())
     states, halves = trainer.begin(), []
@@ -382,6 +382,10 @@ def test_the_state_is_carried_from_batch_to_batch():
     assert np.mean(halves) == pytest.approx(float(whole), abs=1e-5)
     anew, _ = trainer.loss(inputs[:, 4:], targets[:, 4:], trainer.begin())
     assert float(anew) != pytest.approx(halves[1], abs=1e-5)
+
+
+def test_the_state_is_carried_from_batch_to_batch():
+    check_carried_state(random_trainer())
 
 
 def test_the_penalty_is_the_mean_square_of_the_output():

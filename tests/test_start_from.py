@@ -91,23 +91,29 @@ def folder(toy_folder):
     return toy_folder
 
 
+def check_resuming(options, name, folder):
+    """The folder of a whole run; one that is killed and resumed ends as it does."""
+    whole = run(*options, name, folder=folder)
+    assert whole.returncode == 0, whole.stderr
+    process = start(*options, f"killed-{name}", folder=folder)
+    read_until(process, "epoch: 2")
+    process.kill()
+    process.communicate()
+    resumed = run(*options, f"killed-{name}", folder=folder)
+    assert "Resuming after epoch " in resumed.stdout and resumed.returncode == 0
+    (first,), (second,) = ([*(folder / n).iterdir()] for n in [name, f"killed-{name}"])
+    assert outcome(first) == outcome(second)
+    return first, whole.stdout
+
+
 @posix
 def test_it_goes_on_from_a_run_and_can_be_interrupted_like_any_other(folder):
     old = json.loads((newest(folder) / "report.json").read_text())
     name = str(newest(folder).relative_to(folder))
     options = ["--start-from", name, *OTHER, "--output-dir"]
-    whole = run(*options, "whole", folder=folder)
-    assert whole.returncode == 0, whole.stderr
-    assert "\n2 of 13 words are new\n" in whole.stdout
-    assert "\nvalidation perplexity before training: " in whole.stdout
-    process = start(*options, "killed", folder=folder)
-    read_until(process, "epoch: 2")
-    process.kill()
-    process.communicate()
-    resumed = run(*options, "killed", folder=folder)
-    assert "Resuming after epoch " in resumed.stdout and resumed.returncode == 0
-    (first,), (second,) = ([*(folder / n).iterdir()] for n in ["whole", "killed"])
-    assert outcome(first) == outcome(second)
+    first, output = check_resuming(options, "whole", folder)
+    assert "\n2 of 13 words are new\n" in output
+    assert "\nvalidation perplexity before training: " in output
     report = json.loads((first / "report.json").read_text())
     content = json.dumps(old, sort_keys=True).encode()
     assert report["started_from"] == sha256(content).hexdigest()

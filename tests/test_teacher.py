@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import shakespeare_text_generator_using_gru as program
 from conftest import TOY_OPTIONS, newest, run, toy_text
-from test_interruption import outcome, posix, read_until, start
-from test_model import DATASET, IDS, SETTINGS, logits_of, randomize
+from test_start_from import check_resuming, posix
+from test_model import DATASET, IDS, SETTINGS, check_carried_state, logits_of
+from test_model import randomize
 
 OTHER_SIZES = dict(embedding_size=4, hidden_size=6, num_layers=1)
 STREAMS = IDS[0, :27].reshape(3, 9)
@@ -80,34 +81,24 @@ def test_soft_targets_of_samples_estimate_those_of_all_tokens(keras):
     student, teacher = (
         [draw.normal(0, 0.6, shape).astype("float32") for shape in shapes] for _ in "ab"
     )
-    full = program.cross_entropy(
-        student[0], targets, *student[1:], teacher=teacher, weight=1
-    )
-    logits = [x @ t.T + b for x, t, b in [student, teacher]]
+    pair, teacher = (student[0], targets, *student[1:]), [*teacher, 1]
+    full = program.cross_entropy(*pair, teacher=teacher)
+    logits = [x @ t.T + b for x, t, b in [student, teacher[:3]]]
     own, taught = (keras.ops.log_softmax(x, axis=-1) for x in logits)
-    assert float(full) == pytest.approx(
-        -np.mean(np.sum(np.exp(taught) * own, -1)), 1e-4
-    )
+    expected = -np.mean(np.sum(np.exp(taught) * own, axis=-1))
+    assert float(full) == pytest.approx(expected, rel=1e-4)
     odds, losses = program.sampling_odds(size, 150), []
     seeds = keras.random.SeedGenerator(3)
     for _ in range(200):
         sample = program.draw_sample(odds, seeds)
         negatives = sample, keras.ops.take(odds, sample)
-        pair = student[0], targets, *student[1:], negatives
-        losses.append(float(program.cross_entropy(*pair, teacher=teacher, weight=1)))
+        losses.append(float(program.cross_entropy(*pair, negatives, teacher)))
     assert np.mean(losses) == pytest.approx(float(full), rel=0.02)
     assert np.std(losses) > 0
 
 
 def test_the_teachers_state_is_carried_from_batch_to_batch():
-    trainer = make_student(make_teacher(**OTHER_SIZES), teacher_weight=1)
-    inputs, targets = IDS[:, :24].reshape(2, 3, 8)
-    whole, _ = trainer.loss(inputs, targets, trainer.begin())
-    states, halves = trainer.begin(), []
-    for half in [slice(0, 4), slice(4, 8)]:
-        loss, states = trainer.loss(inputs[:, half], targets[:, half], states)
-        halves.append(float(loss))
-    assert np.mean(halves) == pytest.approx(float(whole), rel=1e-5)
+    check_carried_state(make_student(make_teacher(**OTHER_SIZES), teacher_weight=1))
 
 
 def test_training_leaves_the_teacher_as_it_is_and_scores_the_student_alone():
@@ -157,16 +148,7 @@ TAUGHT = ["--teacher", "--seed", "1", "--corpus"]
 def test_a_run_learns_from_the_newest_one_and_resumes_with_the_same_teacher(folder):
     teacher = newest(folder) / "generator.keras"
     options = [*TAUGHT, "toy.txt", *TOY_OPTIONS, "--epochs", "6", "--output-dir"]
-    whole = run(*options, "taught", folder=folder)
-    assert whole.returncode == 0, whole.stderr
-    process = start(*options, "resumed", folder=folder)
-    read_until(process, "epoch: 2")
-    process.kill()
-    process.communicate()
-    resumed = run(*options, "resumed", folder=folder)
-    assert "Resuming after epoch " in resumed.stdout and resumed.returncode == 0
-    (first,), (second,) = ([*(folder / n).iterdir()] for n in ["taught", "resumed"])
-    assert outcome(first) == outcome(second)
+    first, _ = check_resuming(options, "taught", folder)
     report = json.loads((first / "report.json").read_text())
     assert report["settings"]["teacher"] == str(teacher.relative_to(folder))
 
