@@ -2240,14 +2240,14 @@ def make_report(settings, corpus, trainer, scores, old_report):
 
     If it went on from another, the SHA-256 of that one's report is in it.
     """
+    old = json.dumps(old_report, sort_keys=True)
     versions = {module.__name__: module.__version__ for module in [tf, keras, np]}
     return {
         "settings": asdict(settings),
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
         "date": time.strftime("%Y-%m-%d"),
-        "started_from": old_report
-        and hash_text(json.dumps(old_report, sort_keys=True)),
+        "started_from": old_report and hash_text(old),
         "versions": {"python": sys.version.split()[0]} | versions,
         **scores,
         "train_seconds": round(sum(row["seconds"] for row in trainer.history), 1),
