@@ -230,6 +230,22 @@ def test_random_windows_are_read_side_by_side(toy_generator, toy_dataset, monkey
     assert found == pytest.approx(np.mean(nats), rel=1e-4)
 
 
+def test_a_taught_network_has_a_teacher_of_another_seed(monkeypatch):
+    """What would be run is looked at, not run."""
+    runs = []
+
+    def note(*options):
+        runs.append(program.make_parser().parse_args([*map(str, options)]))
+
+    monkeypatch.setattr(characters, "run_measured", lambda *c: note(*c[2:]))
+    monkeypatch.setattr(characters, "run_script", note)
+    characters.train(2, True, ["--dropout", "0.3"])
+    teacher, student = runs
+    assert student.teacher == teacher.output_dir and student.seed != teacher.seed
+    assert student.dropout == 0.3 and not hasattr(teacher, "dropout")
+    assert student.corpus == teacher.corpus == "tiny"
+
+
 def test_copies_are_those_of_passages_and_samples(
     toy_generator, toy_dataset, monkeypatch, capsys
 ):
