@@ -57,13 +57,15 @@ def train(seed, taught, more=()):
 
 
 if __name__ == "__main__":
-    taught = sys.argv[1:2] == ["taught"]
+    taught, corpus = sys.argv[1:2] == ["taught"], program.load_corpus("tiny")
+    if corpus.name != "tiny":
+        sys.exit("nothing was measured: put tiny at data/tiny.txt")
+    tokens = program.tokenize(corpus.text, "characters")
     for seed in SEEDS:
         start = time.perf_counter()
         report = train(seed, taught, sys.argv[1 + taught :])
         minutes, memory = (time.perf_counter() - start) / 60, report["peak_memory_mb"]
         settings = program.Settings(**report["settings"])
-        tokens = program.tokenize(program.load_corpus("tiny").text, "characters")
         ids = program.make_dataset(tokens, settings).test.ids
         nats = score_windows(report["generator"], ids, np.random.default_rng(0))
         print(f"seed {seed}, {len(ids):,} characters: {minutes:.1f} min, {memory:,} MB")
