@@ -12,7 +12,6 @@ no headline has any of this.
 
 import sys
 
-import numpy as np
 from kneser_ney import HEADER, predict_by_generator, print_rows
 from runs import program, read_dataset
 

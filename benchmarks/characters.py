@@ -21,7 +21,7 @@ import tempfile
 import time
 
 import numpy as np
-from runs import program, run_measured, run_script
+from runs import program, read_text, run_measured, run_script
 
 OPTIONS = "--corpus tiny --token-kind characters --validation-share 0.01 --patience 9"
 SEEDS, NUM_WINDOWS, LENGTH = range(3), 2000, 256
@@ -57,10 +57,8 @@ def train(seed, taught, more=()):
 
 
 if __name__ == "__main__":
-    taught, corpus = sys.argv[1:2] == ["taught"], program.load_corpus("tiny")
-    if corpus.name != "tiny":
-        sys.exit("nothing was measured: put tiny at data/tiny.txt")
-    tokens = program.tokenize(corpus.text, "characters")
+    taught = sys.argv[1:2] == ["taught"]
+    tokens = program.tokenize(read_text("tiny"), "characters")
     for seed in SEEDS:
         start = time.perf_counter()
         report = train(seed, taught, sys.argv[1 + taught :])

@@ -20,7 +20,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from runs import make_original, peak_memory_mb, program, train_only
+from runs import make_original, peak_memory_mb, program, read_text, train_only
 
 NUM_TOKENS, NUM_SCORED, SIZE = 200_001, 20_000, 13_984
 SETTINGS = program.Settings(
@@ -40,7 +40,7 @@ ROW = "{:12} {:>5} {:>8.1f} {:>9.2f} {:>9.2f} {:>9.2f}"
 
 def read_ids(corpus):
     """The ids of a corpus' first words without its newlines, of those after; vocabulary."""
-    text = program.load_corpus(corpus).text.replace("\n", "")
+    text = read_text(corpus).replace("\n", "")
     tokens = program.tokenize(text, "words")[: NUM_TOKENS + NUM_SCORED]
     vocabulary = program.build_vocabulary(tokens[:NUM_TOKENS], 1)[:SIZE]
     ids = program.encode(tokens, vocabulary)

@@ -12,7 +12,7 @@ import math
 import sys
 
 import numpy as np
-from runs import ROOT, program
+from runs import ROOT, program, read_text
 
 SETTINGS = program.Settings(
     max_tokens=100_000,
@@ -133,7 +133,7 @@ def draw(curves, unigram, title, path):
 
 def compare(runs, title, name):
     """Train the networks of runs with each seed; print and draw their perplexities."""
-    text = program.load_corpus(SETTINGS.corpus).text
+    text = read_text(SETTINGS.corpus)
     tokens = program.tokenize(text, "words")[: SETTINGS.max_tokens]
     dataset = program.make_dataset(tokens, SETTINGS)
     nats = -np.log(program.token_frequencies(dataset))

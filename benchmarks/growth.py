@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runs import program, run_script
+from runs import read_text, run_script
 
 EPOCHS = {1: 3, 4: 1, 16: 1}
 
 if __name__ == "__main__":
-    text = program.load_corpus((sys.argv[1:] or ["plays"])[0]).text
+    text = read_text((sys.argv[1:] or ["plays"])[0])
     for times, epochs in EPOCHS.items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"

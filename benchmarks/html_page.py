@@ -17,7 +17,7 @@ from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
-from runs import ROOT, program
+from runs import ROOT, program, read_text
 
 TEMPLATE = (ROOT / "data" / "page.html").read_text(encoding="utf-8")
 WORDS = 300
@@ -67,7 +67,7 @@ if __name__ == "__main__":
     for path in sys.argv[1:]:
         generator, report = program.load_generator(program.find_model(path))
         saved = program.Settings(**report["settings"])
-        text = program.load_corpus(report["corpus"]).text
+        text = read_text(report["corpus"])
         tokens = program.tokenize(text, saved.token_kind)
         *_, test = program.split_tokens(tokens[: saved.max_tokens or None], saved)
         ids = program.encode(test, generator.vocabulary)

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from runs import peak_memory_mb, program, read_dataset
+from runs import peak_memory_mb, program, read_dataset, read_text
 
 
 def prepare(path):
@@ -42,7 +42,7 @@ def transliterate(text):
 
 
 if __name__ == "__main__":
-    text = program.load_corpus((sys.argv[1:] or ["plays"])[0]).text
+    text = read_text((sys.argv[1:] or ["plays"])[0])
     for times in [1, 4, 16]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.txt"

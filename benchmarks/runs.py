@@ -39,6 +39,19 @@ def run_measured(*command):
     return megabytes(int(finished.stdout))
 
 
+def check_corpus(found, wanted):
+    """End where a text cannot be had: the script would take the sonnets in its place."""
+    if found != program.clean(wanted):
+        sys.exit(f"nothing was measured: put {wanted} at data/{wanted}.txt")
+
+
+def read_text(name):
+    """The text of a corpus, and no other."""
+    corpus = program.load_corpus(name)
+    check_corpus(corpus.name, name)
+    return corpus.text
+
+
 def run_script(*options):
     """The report of a run, with its "generator", "history" and "peak_memory_mb"."""
     with tempfile.TemporaryDirectory() as folder:
@@ -46,6 +59,7 @@ def run_script(*options):
         memory = run_measured(sys.executable, program.__file__, *options)
         (run,) = Path(folder).iterdir()
         report = json.loads((run / "report.json").read_text())
+        check_corpus(report["corpus"], report["settings"]["corpus"])
         rows = list(csv.DictReader((run / "history.csv").open()))
         generator, _ = program.load_generator(run / "generator.keras")
         more = {"generator": generator, "history": rows, "peak_memory_mb": memory}
@@ -61,7 +75,7 @@ def train_only(token_ids, vocabulary):
 
 def read_dataset(corpus):
     """The Dataset of a corpus, cut and numbered as the script does by default."""
-    tokens = program.tokenize(program.load_corpus(corpus).text, "words")
+    tokens = program.tokenize(read_text(corpus), "words")
     return program.make_dataset(tokens, program.Settings())
 
 

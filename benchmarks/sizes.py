@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from runs import program
+from runs import program, read_text
 
 TEXTS = {  # a corpus, and how many of its tokens; four fifths of them train
     "sonnets": ("sonnets", None),
@@ -76,7 +76,7 @@ if __name__ == "__main__":
     )
     for name in sys.argv[2:] or TEXTS:
         corpus, max_tokens = TEXTS[name]
-        tokens = program.tokenize(program.load_corpus(corpus).text, "words")
+        tokens = program.tokenize(read_text(corpus), "words")
         tokens = tokens[:max_tokens]
         chosen = program.choose_settings({"minutes": minutes}, len(tokens))
         for s in draw_settings(chosen):

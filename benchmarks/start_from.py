@@ -11,7 +11,7 @@ the perplexity of the generator's own test part, before and after.
 import sys
 
 import numpy as np
-from runs import program
+from runs import program, read_text
 
 SEEDS = range(3)
 
@@ -34,7 +34,7 @@ def test_perplexity(generator, tokens):
 
 def compare(path, generator, saved, old_test):
     """Print a row for each seed, and the ratio of the mean perplexities."""
-    tokens = program.tokenize(program.load_corpus(path).text, saved.token_kind)
+    tokens = program.tokenize(read_text(path), saved.token_kind)
     results = []
     for seed in SEEDS:
         given = {"seed": seed}
@@ -62,9 +62,8 @@ if __name__ == "__main__":
     program.start_tensorflow()
     generator, report = program.load_generator(program.find_model(sys.argv[1]))
     saved = program.Settings(**report["settings"])
-    corpus = program.load_corpus(report["corpus"])
     *_, old_test = program.split_tokens(
-        program.tokenize(corpus.text, saved.token_kind), saved
+        program.tokenize(read_text(report["corpus"]), saved.token_kind), saved
     )
     print(f"{report['corpus']}: test {test_perplexity(generator, old_test):.1f}")
     print("    going on  from nothing  own test after")

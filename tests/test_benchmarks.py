@@ -220,6 +220,14 @@ def test_learning_on_adapts_and_a_rate_of_nothing_scores(toy_generator, toy_data
     )
 
 
+def test_no_number_is_of_the_sonnets_in_the_place_of_another_text(monkeypatch):
+    sonnets = program.Corpus("sonnets", "shall i compare thee", "")
+    monkeypatch.setattr(program, "load_corpus", lambda name: sonnets)
+    assert runs.read_text("sonnets") == sonnets.text
+    with pytest.raises(SystemExit, match="put tiny at data/tiny.txt"):
+        runs.read_text("tiny")
+
+
 def test_random_windows_are_read_side_by_side(toy_generator, toy_dataset, monkeypatch):
     monkeypatch.setattr(characters, "NUM_WINDOWS", 5)
     monkeypatch.setattr(characters, "LENGTH", 7)
