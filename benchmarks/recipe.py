@@ -16,6 +16,7 @@ BASE = program.Settings(epochs=4)
 VARIANTS = {  # what each changes
     "as it is": {},
     "no affixes": {},
+    "no vectors shrunk": {},
     "update gates start at one half": {},
     "no hidden words": {"hide_words": 0},
     "all local words hidden": {"hide_words": 1},
@@ -34,7 +35,10 @@ def measure(variant):
         program.START["bias_initializer"] = "zeros"
     dataset = read_dataset("plays")
     program.start_tensorflow()
-    rows = list(program.Trainer(dataset, settings).train())
+    trainer = program.Trainer(dataset, settings)
+    if variant == "no vectors shrunk":
+        trainer.network.shrinkage[:] = 1
+    rows = list(trainer.train())
     seconds = sum(row["seconds"] for row in rows)
     return rows[-1]["validation_perplexity"], seconds
 

@@ -253,8 +253,10 @@ def test_an_untrained_network_knows_the_frequencies_and_nothing_else():
 
 
 def test_a_vector_is_the_words_own_plus_those_of_its_affixes():
+    """Its own is shrunk by n / (n + k), where k is 1 for a text of 1,800 tokens."""
     vocabulary = ["[UNK]", "loves", "lovely", "moves", "lively"]
-    network = randomize(program.Network(dataset_of([1], (), vocabulary), SETTINGS))
+    ids = [1] * 60 + [2] * 1737 + [0, 3, 4]
+    network = randomize(program.Network(dataset_of(ids, (), vocabulary), SETTINGS))
     own, affixes = network.words.numpy(), network.affixes.numpy()
     numbers = {}  # of each affix that two words have
     for word, row in zip(vocabulary, network.affix_numbers):
@@ -262,11 +264,11 @@ def test_a_vector_is_the_words_own_plus_those_of_its_affixes():
     shared = [numbers[affix] for affix in ["es", "ves", "ly", "ely", "love"]]
     assert len({0, *shared}) == 6
     expected = [
-        own[1]
+        own[1] * 60 / 61
         + affixes[numbers["es"]]
         + affixes[numbers["ves"]]
         + affixes[numbers["love"]],
-        own[4] + affixes[numbers["ly"]] + affixes[numbers["ely"]] + affixes[0],
+        own[4] / 2 + affixes[numbers["ly"]] + affixes[numbers["ely"]] + affixes[0],
     ]
     np.testing.assert_allclose(network.vectors([1, 4]), expected, rtol=1e-5)
 
