@@ -1286,6 +1286,7 @@ class Network:
         size, hidden_size = settings.embedding_size, settings.hidden_size
         self.affix_numbers = number_affixes(dataset.vocabulary)
         self.words = glorot_matrix("words", len(dataset.vocabulary), size)
+        # A word that stands n times has n / (n + k) here; k is 20 for 722,512 tokens.
         counts = len(dataset.train.ids) * token_frequencies(dataset)[:, None]
         self.shrinkage = counts / (counts + (len(dataset.train.ids) / 1800) ** 0.5)
         self.affixes = glorot_matrix("affixes", self.affix_numbers.max() + 1, size)
