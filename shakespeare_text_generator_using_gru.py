@@ -1018,11 +1018,9 @@ Dataset = namedtuple("Dataset", "token_kind vocabulary train validation test")
 
 def split_tokens(tokens, settings):
     """The training, validation and test tokens, one after the other in the text."""
-    num_validation = int(len(tokens) * settings.validation_share)
-    num_test = int(len(tokens) * settings.test_share)
-    num_train = len(tokens) - num_validation - num_test
-    train, rest = tokens[:num_train], tokens[num_train:]
-    return train, rest[:num_validation], rest[num_validation:]
+    end = len(tokens) - int(len(tokens) * settings.test_share)
+    start = end - int(len(tokens) * settings.validation_share)
+    return tokens[:start], tokens[start:end], tokens[end:]
 
 
 def build_vocabulary(train_tokens, min_count):
@@ -1303,8 +1301,9 @@ class Network:
 
     def vectors(self, token_ids):
         """The vectors (n, E) of n tokens: each is its own, shrunk, plus its affixes'."""
-        # Products make dense gradients; Adam goes wrong on a table's sparse ones.
-        own = ops.take(self.words * self.shrinkage, token_ids, axis=0)
+        # Times 1 makes dense gradients; Adam goes wrong on a table's sparse ones.
+        own = ops.take(self.words * 1.0, token_ids, axis=0)
+        own *= ops.take(self.shrinkage, token_ids, axis=0)
         numbers = ops.take(self.affix_numbers, token_ids, axis=0)
         return own + ops.sum(ops.take(self.affixes * 1.0, numbers, axis=0), axis=1)
 
