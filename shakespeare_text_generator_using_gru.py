@@ -279,7 +279,7 @@ class Settings:
 PRESETS = {  # what each changes in the settings above
     "quick": dict(num_layers=1, dropout=0.2, input_dropout=0.05)
     | dict(learning_rate=0.006, epochs=3),
-    "best": dict(num_layers=3, dropout=0.5, input_dropout=0.25, activation_penalty=2)
+    "best": dict(num_layers=3, dropout=0.4, input_dropout=0.2, activation_penalty=2)
     | dict(learning_rate=0.003, epochs=18, patience=5),
     "characters": dict(min_count=1, embedding_size=64, hidden_size=384, num_layers=2)
     | dict(sequence_length=64, batch_size=32, learning_rate=0.003)
