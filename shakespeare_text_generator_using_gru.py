@@ -2533,15 +2533,16 @@ def read_gates(generator, token_ids):
 
 # %% jupyter={"source_hidden": true} cellView="form"
 # @title Drawing what it reads
-def find_fonts(text):
-    """Names of fonts, the last of one that has all letters of a text if there is one."""
-    from matplotlib.font_manager import fontManager, get_font
+def find_font(text):
+    """The file of a font that has all letters of a text, or None if there is none."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
 
-    for font in reversed(fontManager.ttflist):  # the system's, then matplotlib's own
+    fonts = sorted(fontManager.ttflist, key=lambda font: font.weight != 400)
+    fonts.sort(key=lambda font: "LastResort" in font.fname)  # boxes for all letters
+    for path in [findfont("DejaVu Sans"), *(font.fname for font in fonts)]:
         with suppress(Exception):  # a font that cannot be read
-            if {*map(ord, text)} <= get_font(font.fname).get_charmap().keys():
-                return ["DejaVu Sans", font.name]
-    return ["DejaVu Sans"]
+            if {*map(ord, text)} <= get_font(path).get_charmap().keys():
+                return Path(path)
 
 
 def draw_reading(generator, text):
@@ -2565,8 +2566,8 @@ def draw_reading(generator, text):
         axes.set(ylabel="units, sorted")
         figure.colorbar(image, ax=axes, pad=0.01)
     turn = 90 if max(map(len, labels)) > 1 else 0  # single letters stand upright
-    fonts = find_fonts("".join(labels))
-    maps[1].set_xticks(places, labels, rotation=turn, parse_math=False, family=fonts)
+    font = find_font("".join(labels))
+    maps[1].set_xticks(places, labels, rotation=turn, parse_math=False, font=font)
     return figure
 
 

@@ -2,6 +2,8 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,7 +120,9 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("token_kind", ["words", "characters"])
-def test_any_token_can_be_drawn_and_nobody_is_warned(token_kind, tmp_path, monkeypatch):
+def test_any_token_can_be_drawn_and_nobody_is_warned(
+    token_kind, tmp_path, monkeypatch, caplog
+):
     generator = toy_generator(["[UNK]", *STRANGE], token_kind)
     monkeypatch.setattr(program, "tokenize", lambda *_: [*STRANGE, "unknown"])
     with warnings.catch_warnings():
@@ -127,6 +131,25 @@ def test_any_token_can_be_drawn_and_nobody_is_warned(token_kind, tmp_path, monke
         program.RunFolder(tmp_path).draw("reading.png", figure, show=False)
     assert is_png(tmp_path / "reading.png")
     assert [path.name for path in tmp_path.iterdir()] == ["reading.png"]
+    assert not caplog.records  # matplotlib logs what it misses in a font, too
+
+
+def test_letters_are_drawn_by_a_regular_font_that_has_them_before_boxes(monkeypatch):
+    from matplotlib import font_manager
+
+    assert program.find_font("king").name == "DejaVuSans.ttf"
+    charmaps = {"LastResort.ttf": "王z", "bold.ttf": "王z", "regular.ttf": "王"}
+    weights = 400, 700, 400
+    fonts = [SimpleNamespace(fname=f, weight=w) for f, w in zip(charmaps, weights)]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+
+    def get_font(path):
+        letters = charmaps.get(str(path), "")
+        return SimpleNamespace(get_charmap=lambda: dict.fromkeys(map(ord, letters)))
+
+    monkeypatch.setattr(font_manager, "get_font", get_font)
+    found = [program.find_font(text) for text in ["王", "z", "no"]]
+    assert found == [Path("regular.ttf"), Path("bold.ttf"), None]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
